@@ -1,0 +1,1 @@
+"""The HTTP door: REST under /v1, the dashboard at /, problem+json for everything that goes wrong."""

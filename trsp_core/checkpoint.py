@@ -1,0 +1,131 @@
+"""Models between disk and memory: plain Hugging Face folders, loaded without a second copy, saved whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from trsp_core.errors import ModelRefused, Problem
+from trsp_core.files import check_room, folder_written_whole
+from trsp_core.quiet import quiet_transformers
+from trsp_core.sources.companions import copy_companions
+from trsp_core.sources.validate import CONFIG
+
+
+def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """Load a causal LM in evaluation mode.
+
+    On a CPU, in the stored precision, the weights are the file itself, mapped copy-on-write: loading adds
+    no second copy to the peak, and writing to a weight never changes the file.
+
+    Args:
+        folder: A folder that `sources.resolve` accepted and `materialize` returned.
+        dtype: Precision of the work.
+        device: Where the weights go, tensor by tensor.
+
+    Raises:
+        ModelRefused: If the weights do not fit the config.
+    """
+    options: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
+    with quiet_transformers():
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+    model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
+    _check_loaded(found, folder)
+    model.train(False)
+    return model
+
+
+def _check_loaded(found: dict[str, Any], folder: Path) -> None:
+    """Refuse a model of which weights were made up or left over."""
+    for key, what in (
+        ("mismatched_keys", "have another shape than the config describes"),
+        ("missing_keys", "are missing from the weight files"),
+        ("unexpected_keys", "are not part of the model that the config describes"),
+    ):
+        names = sorted(str(item[0] if isinstance(item, tuple) else item) for item in found.get(key) or ())
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise ModelRefused(Problem("/model", f"{shown} {what}.", str(folder)))
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer beside a model.
+
+    Raises:
+        ModelRefused: If there is none that loads without code of its own.
+    """
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelRefused(Problem("/model", f"its tokenizer could not be loaded: {reason}")) from error
+
+
+def save_model(
+    model: PreTrainedModel,
+    folder: Path,
+    *,
+    source_folder: Path,
+    dtype: torch.dtype,
+    card: str = "",
+    replace: bool = False,
+) -> None:
+    """Save a model as a plain Hugging Face folder, whole or not at all; `model` is left as it is.
+
+    Config and generation config are the model's own; tokenizer, chat template, licence and model card come
+    from the source.
+
+    Args:
+        model: The model; it may share storage with another.
+        folder: Where it goes.
+        source_folder: The folder that the model came from.
+        dtype: Precision of the saved weights.
+        card: Paragraph for the model card that says what was done; none is added where it is empty.
+        replace: Whether a folder that is there may go.
+
+    Raises:
+        OutputRefused: If `folder` is there, not empty, and may not be replaced.
+        StorageFull: If the disk has too little room.
+    """
+    check_room(folder, sum(value.numel() for value in model.parameters()) * dtype.itemsize)
+    with folder_written_whole(folder, replace=replace) as temporary, quiet_transformers():
+        model.save_pretrained(temporary, state_dict=_cast(model, dtype))
+        _state_dtype(temporary / CONFIG, dtype)
+        copy_companions(source_folder, temporary, card)
+
+
+def _state_dtype(path: Path, dtype: torch.dtype) -> None:
+    """Put the stored precision into a saved config; transformers puts the model's there."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["dtype"] = str(dtype).removeprefix("torch.")
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _cast(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
+    """Return the state in another precision, or None where it has it already and no copy is needed."""
+    if model.dtype == dtype:
+        return None
+    tensors: dict[int, torch.Tensor] = {}
+    return {name: _cast_once(value, dtype, tensors) for name, value in model.state_dict().items()}
+
+
+def _cast_once(value: torch.Tensor, dtype: torch.dtype, done: dict[int, torch.Tensor]) -> torch.Tensor:
+    """Cast a tensor; tied ones, which share their memory, stay one."""
+    if not value.is_floating_point():
+        return value
+    return done.setdefault(value.data_ptr(), value.to(dtype))

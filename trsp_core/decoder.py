@@ -1,0 +1,200 @@
+"""A loaded causal LM seen as a stack of decoder layers.
+
+Everything that interferes with a forward pass does it through the context managers here, which always
+put the model back: a layer's `forward` is overridden on the instance, so that hooks, masks chosen by
+position, the final norm and the head stay the model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from trsp_core.architectures import Architecture, architecture_of
+
+
+class Decoder:
+    """The layers of a causal LM and the parts of each that the method needs. Holds the model, copies nothing."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.architecture: Architecture = architecture_of(model.config.model_type)
+        self.layers: list[nn.Module] = list(model.get_submodule(self.architecture.layers))
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Device that takes the token ids."""
+        device: torch.device = self.model.device
+        return device
+
+    def mlp_output(self, layer: int) -> nn.Module:
+        """Return the output projection of a layer's MLP."""
+        return self.layers[layer].get_submodule(self.architecture.mlp_output)
+
+    def mlp_output_name(self, layer: int) -> str:
+        """Return the full name of the weight of a layer's MLP output."""
+        return f"{self.architecture.layers}.{layer}.{self.architecture.mlp_output}.weight"
+
+    @property
+    def refittable(self) -> bool:
+        """Whether the MLP's output joins the residual stream untouched, so that a refit is linear."""
+        return self.architecture.mlp_output_added(self.model.config.to_dict())
+
+    def mlp_output_shape(self, projection: nn.Module) -> tuple[int, int]:
+        """Return (residual width, inner width) of an MLP's output projection."""
+        rows, columns = projection.get_parameter("weight").shape
+        return (columns, rows) if self.architecture.mlp_output_transposed else (rows, columns)
+
+    @torch.no_grad()
+    def add_to_mlp_output(self, layer: int, change: Tensor) -> None:
+        """Add `[residual width, inner width]` to the weight of a layer's MLP output, in place."""
+        weight = self.mlp_output(layer).get_parameter("weight")
+        oriented = change.T if self.architecture.mlp_output_transposed else change
+        weight.add_(oriented.to(device=weight.device, dtype=weight.dtype))
+
+
+@torch.no_grad()
+def assign(decoder: Decoder, tensors: Mapping[str, Tensor]) -> None:
+    """Write values into the model's parameters of these names, in place."""
+    for name, value in tensors.items():
+        decoder.model.get_parameter(name).copy_(value)
+
+
+def layer_input(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """Return the residual stream that a layer was called with, `[batch, tokens, hidden]`."""
+    return cast(Tensor, args[0] if args else kwargs["hidden_states"])
+
+
+def layer_output(output: Any) -> Tensor:
+    """Return the residual stream that a layer returned, `[batch, tokens, hidden]`."""
+    return cast(Tensor, output[0] if isinstance(output, tuple) else output)
+
+
+def with_hidden(output: Any, hidden: Tensor) -> Any:
+    """Return a layer's output with its residual stream replaced."""
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+@contextmanager
+def overridden(layers: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Give each module another `forward` for the time of the block; nests."""
+    before = {layer: layer.__dict__.get("forward") for layer in layers}
+    try:
+        for layer, forward in layers.items():
+            layer.__dict__["forward"] = forward
+        yield
+    finally:
+        for layer, forward_before in before.items():
+            if forward_before is None:
+                layer.__dict__.pop("forward", None)
+            else:
+                layer.__dict__["forward"] = forward_before
+
+
+def _identity(*args: Any, **kwargs: Any) -> Tensor:
+    return layer_input(args, kwargs)
+
+
+@contextmanager
+def switched_off(decoder: Decoder, layers: Iterable[int]) -> Iterator[None]:
+    """Let these layers hand on what they get, at no cost: the model as it is after their removal."""
+    with overridden({decoder.layers[layer]: _identity for layer in layers}):
+        yield
+
+
+@contextmanager
+def starting_from(decoder: Decoder, layer: int, hidden: Tensor) -> Iterator[None]:
+    """Let the forward pass begin at `layer` with `hidden`, `[batch, tokens, hidden]`, as its input."""
+    before = {decoder.layers[index]: _identity for index in range(layer)}
+    if layer:
+        before[decoder.layers[layer - 1]] = lambda *_, **__: hidden
+    with overridden(before):
+        yield
+
+
+@contextmanager
+def checkpointed(decoder: Decoder) -> Iterator[None]:
+    """Keep only each layer's input for the backward pass and compute the rest again (gradient checkpointing).
+
+    Modules stay in eval mode, so that no dropout blurs the gradients.
+    """
+    with overridden({layer: _checkpointing(layer.forward) for layer in decoder.layers}):
+        yield
+
+
+def _checkpointing(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return run
+
+
+@contextmanager
+def hooked(modules: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Attach a forward hook `(module, args, kwargs, output)` to each module; always detach."""
+    handles = [module.register_forward_hook(hook, with_kwargs=True) for module, hook in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class Start:
+    """A batch at the door of the first layer.
+
+    Attributes:
+        hidden: The residual stream that enters layer 0, `[batch, tokens, hidden]`.
+        calls: For each layer, what the model hands it beside the residual stream (mask, positions, …).
+    """
+
+    hidden: Tensor
+    calls: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+
+
+@torch.no_grad()
+def start(decoder: Decoder, input_ids: Tensor) -> Start:
+    """Embed a batch `[batch, tokens]` and learn how the model calls its layers, without running any."""
+    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    entered: list[Tensor] = []
+
+    def record(*args: Any, **kwargs: Any) -> Tensor:
+        hidden = layer_input(args, kwargs)
+        entered.append(hidden)
+        seen.append((args[1:], {key: value for key, value in kwargs.items() if key != "hidden_states"}))
+        return hidden
+
+    with overridden(dict.fromkeys(decoder.layers, record)):
+        decoder.model.base_model(input_ids=input_ids.to(decoder.device), use_cache=False)
+    return Start(entered[0], tuple(seen))
+
+
+def run_layer(decoder: Decoder, layer: int, hidden: Tensor, calls: Start) -> Tensor:
+    """Run one layer on `[batch, tokens, hidden]`, called as the model calls it."""
+    args, kwargs = calls.calls[layer]
+    return layer_output(decoder.layers[layer](hidden, *args, **kwargs))
+
+
+@contextmanager
+def frozen(model: nn.Module, trainable: Iterable[nn.Parameter] = ()) -> Iterator[None]:
+    """Let only `trainable` take gradients for the time of the block."""
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    chosen = {id(parameter) for parameter in trainable}
+    try:
+        for parameter in before:
+            parameter.requires_grad_(id(parameter) in chosen)
+        yield
+    finally:
+        for parameter, flag in before.items():
+            parameter.requires_grad_(flag)
+            parameter.grad = None

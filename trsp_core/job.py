@@ -1,0 +1,281 @@
+"""The stages of one compression, each from what the workspace holds to a value that it keeps there."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from trsp_core import registry
+from trsp_core.allocator import returning_freed_memory
+from trsp_core.budget import plan_passes
+from trsp_core.calibration.windows import (
+    CalibrationBatch,
+    EvaluationWindows,
+    calibration_windows,
+)
+from trsp_core.checkpoint import load_model, load_tokenizer
+from trsp_core.config import CompressionSpec
+from trsp_core.decoder import Decoder, assign, switched_off
+from trsp_core.device import Placement, torch_dtype
+from trsp_core.errors import OutputRefused, RoundTripFailed
+from trsp_core.files import write_json_atomically
+from trsp_core.judge import Surroundings, held_out_windows, paired, perplexities_of_folder, speed_of_removal
+from trsp_core.methods.base import Method, TokenCount, Transfer, Work
+from trsp_core.preflight import Preflight
+from trsp_core.progress import StopFn
+from trsp_core.reporting import Reporter
+from trsp_core.results import PerplexityResult, PruningPlan, RoundTrip, SpeedResult
+from trsp_core.round_trip import Probe, round_trip, tolerance_for, write_reference
+from trsp_core.sources import SourcePolicy, materialize
+from trsp_core.surgery import remove_streamed, rename_tensor
+from trsp_core.transfer_file import load_transfer, save_transfer
+from trsp_core.workspace import Workspace
+
+MODEL = "model"
+PLAN = "plan.json"
+_REFERENCE = "round_trip.safetensors"
+_DENSE, _PRUNED, _TRIP, _SOURCE = "dense", "pruned", "round_trip", "source"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What every later stage reads: the dense model's folder and the token windows."""
+
+    folder: Path
+    calibration: CalibrationBatch
+    texts: tuple[EvaluationWindows, ...]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The saved result and how it came about."""
+
+    plan: PruningPlan
+    transfer: Transfer
+    trip: RoundTrip
+    tokens: TokenCount
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was measured on the saved result."""
+
+    perplexity: Mapping[str, PerplexityResult]
+    speed: Mapping[str, SpeedResult]
+
+
+@dataclass(frozen=True)
+class CompressionJob:
+    """One run of the pipeline; every method is a stage or a step of one."""
+
+    spec: CompressionSpec
+    policy: SourcePolicy
+    checked: Preflight
+    placement: Placement
+    space: Workspace
+    reporter: Reporter
+    should_stop: StopFn
+
+    def prepare(self, *, judged: bool = True) -> Prepared:
+        """Make the dense folder and the windows; refuses texts that are too short before any work.
+
+        Args:
+            judged: Whether the result will be measured, so that the evaluation windows are needed.
+        """
+        self.reporter.begin("resolve", 1, f"model {self.spec.model}")
+        folder = materialize(self.checked.source, self.policy)
+        self.reporter.begin("preflight", 1, self._intent())
+        self._pin_source()
+        self.reporter.begin("calibrate", 1, f"text {self.spec.calibration.set}")
+        tokenizer = load_tokenizer(folder)
+        texts = self._texts(tokenizer) if judged else ()
+        calibration = calibration_windows(
+            self.spec.calibration.references(),
+            tokenizer,
+            sequences=self.spec.calibration.sequences,
+            length=self.checked.sequence_length,
+            seed=self.spec.seed,
+            policy=self.policy,
+        )
+        return Prepared(folder, calibration, texts)
+
+    def _texts(self, tokenizer: PreTrainedTokenizerBase) -> tuple[EvaluationWindows, ...]:
+        return held_out_windows(
+            self.spec.evaluation, tokenizer, length=self.checked.window_length, policy=self.policy
+        )
+
+    def _intent(self) -> str:
+        facts = self.checked.facts
+        return f"{self.checked.layers_to_remove} of {facts.layers} layers of a {facts.model_type} will go"
+
+    def _pin_source(self) -> None:
+        """Refuse to go on from a checkpoint of a model that was changed since."""
+        saved = self.space.load(_SOURCE)
+        now = {"revision": self.checked.facts.revision}
+        if saved not in (None, now):
+            raise OutputRefused(
+                f"the model {self.spec.model} was changed since this checkpoint was begun; choose another folder."
+            )
+        self.space.save(_SOURCE, now)
+
+    def load(self, prepared: Prepared) -> tuple[Work, Method]:
+        """Load the dense model and the method."""
+        model = load_model(prepared.folder, dtype=self.placement.dtype, device=self.placement.device)
+        decoder = Decoder(model)
+        passes = plan_passes(
+            model,
+            layers=len(decoder),
+            hidden_size=self.checked.facts.hidden_size,
+            sequence_length=self.checked.sequence_length,
+        )
+        work = Work(
+            decoder=decoder,
+            windows=prepared.calibration.input_ids,
+            count=self.checked.layers_to_remove,
+            passes=passes,
+            seed=self.spec.seed,
+            workspace=self.space,
+            reporter=self.reporter,
+            should_stop=self.should_stop,
+        )
+        entry = registry.METHODS[self.spec.method.name]
+        method: Method = registry.load(entry.target)(self.spec.method.options)
+        return work, method
+
+    def plan(self, work: Work, method: Method) -> PruningPlan:
+        """Choose the layers, or take the choice from the checkpoint."""
+        path = self.space.checkpoint / PLAN
+        saved = self.space.load("plan")
+        if saved:
+            work.tokens.forward += saved["forward_tokens"]
+            return PruningPlan.from_dict(saved)
+        self.reporter.begin("stage1", work.count, f"{self.spec.method.name} chooses {work.count} layers")
+        with returning_freed_memory():
+            plan = method.plan(work)
+        write_json_atomically(path, {**plan.to_dict(), "forward_tokens": work.tokens.forward})
+        return plan
+
+    def cut(self, prepared: Prepared) -> Cut:
+        """Choose, transfer, remove and prove; the model is dropped at the end."""
+        work, method = self.load(prepared)
+        plan = self.plan(work, method)
+        write_json_atomically(self.space.folder / PLAN, plan.to_dict())
+        transfer, tokens = self._transfer(work, method, plan)
+        self._remove(prepared, work, plan, transfer)
+        trip = self._round_trip(work, plan)
+        return Cut(plan, transfer, trip, tokens)
+
+    def _transfer(self, work: Work, method: Method, plan: PruningPlan) -> tuple[Transfer, TokenCount]:
+        """Change the kept weights, or take them from the checkpoint, in the precision they are saved in."""
+        saved = load_transfer(self.space)
+        if saved:
+            assign(work.decoder, saved.tensors)
+            return saved.transfer, saved.tokens
+        steps = method.transfer_steps(work, plan)
+        self.reporter.begin("stage2", steps, "the kept layers learn what the others knew")
+        transfer = method.transfer(work, plan)
+        tensors = self._rounded(work.decoder, plan, transfer)
+        save_transfer(self.space, transfer, tensors, work.tokens)
+        return transfer, work.tokens
+
+    def _rounded(self, decoder: Decoder, plan: PruningPlan, transfer: Transfer) -> dict[str, Tensor]:
+        """Return the changed weights that stay, rounded in the model too to the precision of the result."""
+        stored = torch_dtype(self.checked.facts.stored_dtype)
+        tensors = {
+            name: decoder.model.get_parameter(name).detach().to(stored)
+            for name in sorted(transfer.changed)
+            if rename_tensor(name, plan.kept, decoder.architecture) is not None
+        }
+        assign(decoder, tensors)
+        return tensors
+
+    def _remove(self, prepared: Prepared, work: Work, plan: PruningPlan, transfer: Transfer) -> None:
+        """Write the result from the source's files and the changed weights."""
+        target = self.space.folder / MODEL
+        if target.exists():
+            return
+        self.reporter.begin("surgery", 1, f"{len(plan.order)} layers leave")
+        decoder = work.decoder
+        overrides = {}
+        for name in transfer.changed:
+            renamed = rename_tensor(name, plan.kept, decoder.architecture)
+            if renamed is not None:
+                overrides[renamed] = decoder.model.get_parameter(name).detach()
+        remove_streamed(prepared.folder, target, plan.kept, overrides=overrides, should_stop=self.should_stop)
+
+    def _round_trip(self, work: Work, plan: PruningPlan) -> RoundTrip:
+        """Prove in a fresh process that what was saved is what was made.
+
+        Raises:
+            RoundTripFailed: If it is not.
+        """
+        saved = self.space.load(_TRIP)
+        if saved:
+            return RoundTrip(**{**saved, "warnings": tuple(saved["warnings"])})
+        self.reporter.begin("round_trip", 1, "a fresh process loads the result")
+        facts = self.checked.facts
+        reference = self.space.checkpoint / _REFERENCE
+        probe = Probe.draw(facts.vocabulary, facts.max_positions, seed=self.spec.seed)
+        with switched_off(work.decoder, plan.removed):
+            write_reference(work.decoder.model, probe, reference)
+        trip = round_trip(
+            self.space.folder / MODEL,
+            reference,
+            tolerance=tolerance_for(self.placement.dtype),
+            dtype=self.placement.dtype,
+            device=self.placement.device,
+            should_stop=self.should_stop,
+        )
+        if not trip.ok:
+            raise RoundTripFailed(
+                f"the saved model is not the model that was made: largest logit difference"
+                f" {trip.max_abs_logit_difference:g} (allowed {trip.tolerance:g}), generation with and without"
+                f" cache equal: {trip.generated_tokens_equal}, warnings: {list(trip.warnings)}"
+            )
+        self.space.save(_TRIP, asdict(trip))
+        return trip
+
+    def judge(self, prepared: Prepared, cut: Cut) -> Judged:
+        """Measure the dense and the saved model on the same windows, and their speed side by side."""
+        total = 2 * sum(len(text.input_ids) for text in prepared.texts)
+        self.reporter.begin("evaluate", total, "dense and pruned on held-out text")
+        done = 0
+
+        def tell(windows: int, message: str) -> None:
+            nonlocal done
+            done += windows
+            self.reporter.step(done, total, message)
+
+        around = Surroundings(self.placement, tell, self.should_stop)
+        dense = self._once(_DENSE, lambda: self._perplexities(prepared.folder, prepared, around, "dense"))
+        gc.collect()
+        pruned_folder = self.space.folder / MODEL
+        pruned = self._once(_PRUNED, lambda: self._perplexities(pruned_folder, prepared, around, "pruned"))
+        gc.collect()
+        used = prepared.calibration.sources
+        perplexity = paired(prepared.texts, dense, pruned, calibrated_on=used)
+        return Judged(perplexity, self._speed(prepared, cut, around))
+
+    def _perplexities(
+        self, folder: Path, prepared: Prepared, around: Surroundings, who: str
+    ) -> dict[str, float]:
+        return perplexities_of_folder(folder, prepared.texts, around, who=who)
+
+    def _once(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return a measurement of an earlier attempt, or take it now."""
+        saved = self.space.load(name)
+        if saved is None:
+            saved = measure()
+            self.space.save(name, saved)
+        return saved
+
+    def _speed(self, prepared: Prepared, cut: Cut, around: Surroundings) -> dict[str, SpeedResult]:
+        options = self.spec.evaluation.speed
+        if options is None:
+            return {}
+        return speed_of_removal(prepared.folder, cut.plan.kept, options, around, seed=self.spec.seed)

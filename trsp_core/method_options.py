@@ -1,0 +1,111 @@
+"""The options of each method, validated by name and range. Torch-free, so that the API can refuse early."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trsp_core.options import option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodOptions:
+    """What every method has: the layers that must stay."""
+
+    protect_first: int = option(
+        1, about="Layers at the start that must stay; the embedding's first reader rarely can go.", at_least=0
+    )
+    protect_last: int = option(
+        1, about="Layers at the end that must stay; they shape the logits.", at_least=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineOptions(MethodOptions):
+    """Options of the baselines: they only choose layers; the refit may follow."""
+
+    absorb: bool = option(
+        False, about="Refit the MLP output before each gap in closed form, after the choice."
+    )
+    ridge: float | None = option(
+        None,
+        about="Strength of the refit's ridge, as a multiple of the mean diagonal of its Gram matrix; chosen on"
+        " held-out windows unless given.",
+        above=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrspOptions(MethodOptions):
+    """Options of the two stages (method.md's names and symbols)."""
+
+    gate: str = option(
+        "residual",
+        about="What a gate scales: the layer's update of the residual stream, or the paper's whole output.",
+        choices=("residual", "output"),
+    )
+    lambda1: float = option(5e-3, about="Weight of the l1 term on the gates (the paper's).", at_least=0)
+    stage1_steps: int = option(
+        6, about="Most gate steps a round; a round ends earlier once the gates stand still.", at_least=1
+    )
+    stage1_sequences: int | None = option(
+        None,
+        about="Sequences that stage 1 reads; unless given as many as hold 2,048 tokens, enough for one number"
+        " a layer.",
+        unit="sequences",
+        at_least=1,
+    )
+    gate_learning_rate: float = option(
+        0.1, about="Longest step of a gate; the proximal step is scaled by each gate's own gradient.", above=0
+    )
+    verify_top: int = option(
+        4, about="Smallest gates a round whose layer is switched off in turn; 1 is the paper.", at_least=1
+    )
+    lambda2: float = option(
+        0.3,
+        about="Weight of the identity penalty; the paper's 1e-3 is for a gap that is not normalized.",
+        at_least=0,
+    )
+    norm: str = option("l2", about="Norm of the identity penalty.", choices=("l2", "l1"))
+    normalize: bool = option(
+        True,
+        about="Divide the penalty by the norm of the layer's input, so that it means the same at every width.",
+    )
+    stage2_steps: int = option(
+        40, about="Gradient steps of stage 2; 0 leaves only the refit.", unit="steps", at_least=0
+    )
+    batch_sequences: int = option(4, about="Sequences a gradient step.", unit="sequences", at_least=1)
+    learning_rate: float | None = option(
+        None,
+        about="Peak learning rate of AdamW in stage 2; unless given 1e-4 for full, 1e-3 for lora, 3e-4 for norms+down.",
+        above=0,
+        below=1,
+    )
+    trainable: str = option(
+        "lora",
+        about="Weights that stage 2 changes: adapters that are merged, all but the embedding (the paper), or"
+        " norms and MLP outputs.",
+        choices=("lora", "full", "norms+down"),
+    )
+    lora_rank: int = option(16, about="Rank of the adapters where trainable is lora.", at_least=1)
+    objective: str = option(
+        "distill+lm",
+        about="What stage 2 minimises beside the penalty: cross-entropy of the text, KL to the dense model, or"
+        " both equally.",
+        choices=("lm", "distill", "distill+lm"),
+    )
+    schedule: str = option(
+        "penalty",
+        about="How the chosen layers leave: by the paper's penalty, with their update fading to nothing before"
+        " the end, or at once before the first step.",
+        choices=("penalty", "anneal", "removed"),
+    )
+    absorb: bool = option(True, about="Refit the MLP output before each gap in closed form.")
+    ridge: float | None = option(
+        None,
+        about="Strength of the refit's ridge, as a multiple of the mean diagonal of its Gram matrix; chosen on"
+        " held-out windows unless given.",
+        above=0,
+    )
+    checkpoint_every: int = option(
+        20, about="Steps of stage 2 between checkpoints.", unit="steps", at_least=1
+    )

@@ -1,0 +1,174 @@
+"""Everything that can be refused before any work, from headers and file sizes alone. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from trsp_core.calibration.base import check_text
+from trsp_core.config import CompressionSpec, Evaluation
+from trsp_core.errors import InputRefused, InvalidSpec, Problem
+from trsp_core.method_options import TrspOptions
+from trsp_core.results import ModelFacts
+from trsp_core.sources import Source, SourcePolicy, inspect, resolve
+
+DEFAULT_LENGTH = 2048
+"""Tokens of a window where none is given, in calibration and evaluation: the protocol's."""
+_RUNTIME_BYTES = 450 * 2**20
+"""Python, torch and transformers before a model is loaded."""
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a job will do, decided before it starts.
+
+    Attributes:
+        source: The resolved model.
+        facts: What its headers tell.
+        layers_to_remove: Number of layers that go.
+        removable_layers: Layers that the protection leaves to choose from.
+        sequence_length: Tokens of a calibration window.
+        window_length: Tokens of an evaluation window.
+        memory_bytes: Estimate of the job's peak memory in fp32 on a CPU.
+    """
+
+    source: Source
+    facts: ModelFacts
+    layers_to_remove: int
+    removable_layers: int
+    sequence_length: int
+    window_length: int
+    memory_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the part that a client needs, as JSON types."""
+        data = asdict(self)
+        data.pop("source")
+        data["facts"] = self.facts.to_dict()
+        return data
+
+
+def preflight(spec: CompressionSpec, policy: SourcePolicy) -> Preflight:
+    """Check a whole spec against its model and its texts.
+
+    Raises:
+        InputRefused: With every problem found.
+    """
+    source = resolve(spec.model, policy)
+    facts = inspect(source)
+    problems: list[Problem] = []
+    count = _collect(problems, lambda: layers_to_remove(spec, facts))
+    sequence = _collect(
+        problems,
+        lambda: _length(spec.calibration.sequence_length, facts, "/calibration/sequence_length"),
+    )
+    window = _collect(problems, lambda: window_of(spec.evaluation, facts))
+    for reference in spec.calibration.references():
+        _collect(problems, partial(check_text, reference, sequence or 1, policy))
+    for place, reference in enumerate(spec.evaluation.references()):
+        pointer = f"/evaluation/perplexity/{place}"
+        _collect(problems, partial(check_text, reference, window or 1, policy, pointer=pointer))
+    if problems or count is None or sequence is None or window is None:
+        raise InvalidSpec(*problems)
+    return Preflight(
+        source=source,
+        facts=facts,
+        layers_to_remove=count,
+        removable_layers=removable_layers(spec, facts),
+        sequence_length=sequence,
+        window_length=window,
+        memory_bytes=_memory(spec, facts),
+    )
+
+
+def removable_layers(spec: CompressionSpec, facts: ModelFacts) -> int:
+    """Return how many layers the protection leaves to choose from; one layer always stays."""
+    options = spec.method.options
+    inner = facts.layers - options.protect_first - options.protect_last
+    return max(0, min(inner, facts.layers - 1))
+
+
+def layers_to_remove(spec: CompressionSpec, facts: ModelFacts) -> int:
+    """Return how many layers the target means on this model.
+
+    Raises:
+        InvalidSpec: If it is out of reach, or of a kind that this release cannot reach.
+    """
+    target, most = spec.target, removable_layers(spec, facts)
+    if target.sparsity is not None:
+        count = max(1, math.floor(target.sparsity * facts.layers + 0.5))
+        return _reachable(count, most, "/target/sparsity", target.sparsity, facts)
+    if target.layers_to_remove is not None:
+        return _reachable(
+            target.layers_to_remove, most, "/target/layers_to_remove", target.layers_to_remove, facts
+        )
+    if target.max_params is not None:
+        return _for_parameters(target.max_params, most, facts)
+    message = "is a target that this release cannot reach; use sparsity, layers_to_remove or max_params."
+    raise InvalidSpec(Problem(f"/target/{target.kind}", message, getattr(target, target.kind)))
+
+
+def window_of(evaluation: Evaluation, facts: ModelFacts) -> int:
+    """Return the tokens of an evaluation window.
+
+    Raises:
+        InvalidSpec: If it is longer than the model takes.
+    """
+    return _length(evaluation.window_length, facts, "/evaluation/window_length")
+
+
+def _reachable(count: int, most: int, pointer: str, value: float, facts: ModelFacts) -> int:
+    if count <= most:
+        return count
+    share = math.floor(1000 * (most + 0.499) / facts.layers) / 1000
+    message = (
+        f"is {value:g}, which means {count} of {facts.layers} layers; with the protected ones at most {most}"
+        f" can go (sparsity {share:g}). Ask for less, or lower protect_first and protect_last."
+    )
+    raise InvalidSpec(Problem(pointer, message, value, f"at most {most} layers"))
+
+
+def _for_parameters(limit: int, most: int, facts: ModelFacts) -> int:
+    """Return the fewest layers whose removal surely reaches `limit`, whichever go."""
+    smallest = sorted(facts.layer_parameters)
+    for count in range(1, most + 1):
+        if facts.parameters - sum(smallest[:count]) <= limit:
+            return count
+    least = facts.parameters - sum(smallest[:most])
+    message = (
+        f"is {limit:,}; with at most {most} layers gone {least:,} parameters are left. Ask for that or more."
+    )
+    raise InvalidSpec(Problem("/target/max_params", message, limit, f"at least {least}"))
+
+
+def _length(given: int | None, facts: ModelFacts, pointer: str) -> int:
+    most = facts.max_positions
+    if given is None:
+        return min(DEFAULT_LENGTH, most or DEFAULT_LENGTH)
+    if most is not None and given > most:
+        message = f"is {given}; this model takes at most {most} tokens."
+        raise InvalidSpec(Problem(pointer, message, given, f"at most {most}"))
+    return given
+
+
+def _memory(spec: CompressionSpec, facts: ModelFacts) -> int:
+    """Estimate the peak: the runtime, the weights, and what stage 2 keeps of each weight that it trains."""
+    weights = facts.parameters * _FLOAT_BYTES
+    options = spec.method.options
+    trained = 0
+    if isinstance(options, TrspOptions) and options.stage2_steps:
+        share = {"full": 1.0, "norms+down": 0.3, "lora": 0.1}[options.trainable]
+        trained = int(3 * share * sum(facts.layer_parameters) * _FLOAT_BYTES)
+    return _RUNTIME_BYTES + int(1.4 * weights) + trained
+
+
+def _collect(problems: list[Problem], check: Any) -> Any:
+    """Run a check; keep its problems instead of its error."""
+    try:
+        return check()
+    except InputRefused as error:
+        problems.extend(error.problems)
+        return None

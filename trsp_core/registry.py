@@ -1,0 +1,83 @@
+"""Name -> code, resolved only when used: one line for each method, calibration set and export format."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trsp_core.errors import InvalidSpec, Problem, closest
+from trsp_core.method_options import BaselineOptions, MethodOptions, TrspOptions
+
+
+@dataclass(frozen=True, slots=True)
+class MethodEntry:
+    """A method by its class's address, with what can be known of it without torch."""
+
+    target: str
+    options: type[MethodOptions]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetEntry:
+    """A kind of calibration set: its reader's address, and whether a name takes an argument and needs the hub."""
+
+    target: str
+    summary: str
+    takes_argument: bool = False
+    needs_hub: bool = False
+
+
+METHODS: Mapping[str, MethodEntry] = {
+    "trsp": MethodEntry(
+        "trsp_core.methods.trsp:Trsp", TrspOptions, "learned gates, verified; then two-stage transfer"
+    ),
+    "shortgpt": MethodEntry(
+        "trsp_core.methods.shortgpt:ShortGpt", BaselineOptions, "one minus cosine of input and output"
+    ),
+    "random": MethodEntry("trsp_core.methods.random:Random", BaselineOptions, "layers drawn by the seed"),
+    "last": MethodEntry("trsp_core.methods.last:Last", BaselineOptions, "the last unprotected layers"),
+}
+
+CALIBRATION_SETS: Mapping[str, SetEntry] = {
+    "python-docs": SetEntry(
+        "trsp_core.calibration.python_docs:PythonDocs",
+        "Python's own documentation, from the standard library",
+    ),
+    "text": SetEntry("trsp_core.calibration.files:TextFile", "a plain text file", takes_argument=True),
+    "jsonl": SetEntry(
+        "trsp_core.calibration.files:JsonLines",
+        "one JSON object a line; #FIELD, default text",
+        takes_argument=True,
+    ),
+    "parquet": SetEntry(
+        "trsp_core.calibration.files:ParquetFile",
+        "a parquet file; #COLUMN, default text",
+        takes_argument=True,
+    ),
+    "wikitext2": SetEntry("trsp_core.calibration.hub:WikiText2", "WikiText-2 raw", needs_hub=True),
+    "ptb": SetEntry("trsp_core.calibration.hub:PennTreebank", "Penn Treebank", needs_hub=True),
+    "c4": SetEntry("trsp_core.calibration.hub:C4", "C4, English, one shard", needs_hub=True),
+    "alpaca": SetEntry("trsp_core.calibration.hub:Alpaca", "Alpaca instructions", needs_hub=True),
+}
+
+
+def find(entries: Mapping[str, Any], name: str, pointer: str, kind: str) -> Any:
+    """Return the entry of `name`.
+
+    Raises:
+        InvalidSpec: Naming the known ones and the closest.
+    """
+    if name in entries:
+        return entries[name]
+    known = tuple(entries)
+    message = f"is {name!r}, which is no known {kind}; known are {', '.join(known)}."
+    raise InvalidSpec(Problem(pointer, message, name, known, closest(name, known)))
+
+
+def load(target: str) -> Any:
+    """Import `module:object` and return the object."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,212 @@
+"""The safetensors format, read and written as bytes: an eight-byte length, a JSON header, the tensors.
+
+No tensor library is needed, so the API can look into a checkpoint and surgery needs no memory for it.
+Headers are checked before anything trusts them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, TypeGuard
+
+ITEM_BYTES: Mapping[str, int] = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+    "U16": 2, "U32": 4, "U64": 8, "F8_E4M3": 1, "F8_E5M2": 1,
+}  # fmt: skip
+DTYPE_NAMES: Mapping[str, str] = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I8": "int8",
+    "U8": "uint8",
+}
+MAX_HEADER_BYTES = 100_000_000
+PIECE_BYTES = 4 * 1024 * 1024
+
+
+class SafetensorsError(ValueError):
+    """A file is no safetensors file, or its header does not fit its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where a tensor is.
+
+    Attributes:
+        dtype: The format's name of the element type (`F32`, `BF16`, …).
+        shape: Sizes.
+        begin, end: Byte range, counted from the end of the header.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Size in bytes."""
+        return self.end - self.begin
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A checked header.
+
+    Attributes:
+        tensors: Name -> place, in the order of the bytes.
+        metadata: The format's free text pairs.
+        data_start: Offset of the first tensor in the file.
+        raw: The header's own bytes.
+    """
+
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+    data_start: int
+    raw: bytes
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a file.
+
+    Raises:
+        SafetensorsError: If the file is cut short, its header is no JSON object, or a tensor overlaps
+            another, lies outside the file or has a size that its shape does not give.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
+        if not 0 < length <= min(MAX_HEADER_BYTES, size - 8):
+            raise SafetensorsError(f"{path.name} is cut short or is no safetensors file.")
+        raw = file.read(length)
+    entries = _parse(raw, path.name)
+    metadata = entries.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict):
+        raise SafetensorsError(f"{path.name} has a __metadata__ that is no object.")
+    infos = {name: _tensor(name, entry, path.name) for name, entry in entries.items()}
+    tensors = dict(sorted(infos.items(), key=lambda item: (item[1].begin, item[1].end)))
+    _check_places(tensors, size - 8 - length, path.name)
+    return Header(tensors, {str(key): str(value) for key, value in metadata.items()}, 8 + length, raw)
+
+
+def _parse(raw: bytes, name: str) -> dict[str, Any]:
+    try:
+        entries = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise SafetensorsError(f"{name} has a header that is no JSON.") from error
+    if not isinstance(entries, dict):
+        raise SafetensorsError(f"{name} has a header that is no JSON object.")
+    return entries
+
+
+def _tensor(name: str, entry: Any, file: str) -> TensorInfo:
+    if not isinstance(entry, dict):
+        raise SafetensorsError(f"{file}: tensor {name!r} is described by no object.")
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        raise SafetensorsError(f"{file}: tensor {name!r} has the unknown element type {dtype!r}.")
+    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+        raise SafetensorsError(f"{file}: tensor {name!r} has a wrong shape or place.")
+    info = TensorInfo(dtype, tuple(shape), *offsets)
+    if info.bytes != info.elements * ITEM_BYTES[dtype]:
+        raise SafetensorsError(
+            f"{file}: tensor {name!r} has {info.bytes} bytes, which its shape does not give."
+        )
+    return info
+
+
+def _are_sizes(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def _check_places(tensors: Mapping[str, TensorInfo], size: int, file: str) -> None:
+    """Check that the tensors, in order of place, fill the file's data from its first byte to its last."""
+    end = 0
+    for name, info in tensors.items():
+        if info.begin != end:
+            raise SafetensorsError(f"{file}: tensor {name!r} overlaps another or leaves a gap before it.")
+        end = info.end
+    if end != size:
+        raise SafetensorsError(f"{file} has {size} bytes of tensors where its header tells of {end}.")
+
+
+def pieces(path: Path, header: Header, name: str) -> Iterator[bytes]:
+    """Read a tensor's bytes in pieces of at most 4 MiB."""
+    info = header.tensors[name]
+    with path.open("rb") as file:
+        file.seek(header.data_start + info.begin)
+        left = info.bytes
+        while left:
+            piece = file.read(min(PIECE_BYTES, left))
+            if not piece:
+                raise SafetensorsError(f"{path.name} became shorter while it was read.")
+            left -= len(piece)
+            yield piece
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor to be written.
+
+    Attributes:
+        name: Its name in the new file.
+        dtype, shape: Its element type, as the format names it, and sizes.
+        content: Its bytes in pieces; taken once, when its turn comes.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    content: Iterable[bytes | memoryview]
+
+    @property
+    def bytes(self) -> int:
+        """Size in bytes."""
+        return prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+def write(path: Path, entries: list[Entry], metadata: Mapping[str, str]) -> Iterator[Entry]:
+    """Write a file piece by piece and yield each entry once it is written, so that the caller can stop.
+
+    Raises:
+        SafetensorsError: If an entry's bytes are not as many as its shape tells.
+    """
+    with path.open("wb") as file:
+        file.write(_header_bytes(entries, metadata))
+        for entry in entries:
+            begin = file.tell()
+            for piece in entry.content:
+                file.write(piece)
+            if file.tell() - begin != entry.bytes:
+                raise SafetensorsError(f"{entry.name} gave other bytes than its shape {entry.shape} tells.")
+            yield entry
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _header_bytes(entries: list[Entry], metadata: Mapping[str, str]) -> bytes:
+    """Return length and header, padded to a multiple of eight so that the tensors are aligned."""
+    table: dict[str, Any] = {"__metadata__": dict(metadata)}
+    place = 0
+    for entry in entries:
+        end = place + entry.bytes
+        table[entry.name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [place, end]}
+        place = end
+    raw = json.dumps(table, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    return struct.pack("<Q", len(raw)) + raw

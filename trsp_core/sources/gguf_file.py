@@ -1,0 +1,165 @@
+"""The header of a GGUF file, read with bounds: metadata and the list of tensors, never their data.
+
+The `gguf` package's own reader builds an array object for every token of the vocabulary; a header is
+wanted in milliseconds and must not trust the counts that a hostile file states.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from trsp_core.sources.policy import refused
+
+_SCALARS = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    4: "<I",
+    5: "<i",
+    6: "<f",
+    7: "<?",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
+_STRING, _ARRAY = 8, 9
+_MAX_ITEMS = 10_000_000
+_MAX_ENTRIES = 1_000_000
+_MAX_STRING = 64 * 1024 * 1024
+_MAX_DIMENSIONS = 8
+MODEL_TYPES: Mapping[str, str] = {
+    "llama": "llama",
+    "mistral": "mistral",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "phi3": "phi3",
+    "gpt2": "gpt2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GgufTensor:
+    """One tensor of the list: name, sizes and the number of its element type."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """What a GGUF file says of itself.
+
+    Attributes:
+        metadata: Key -> value; of an array only its number of items.
+        tensors: Its tensors.
+        end: Offset at which the header ends.
+    """
+
+    metadata: Mapping[str, Any]
+    tensors: tuple[GgufTensor, ...]
+    end: int
+
+
+class _Reader:
+    """Reads little-endian values and refuses to go past the end."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.file = file
+        self.path = path
+        self.size = path.stat().st_size
+
+    def take(self, count: int) -> bytes:
+        data = self.file.read(count) if count <= self.size else b""
+        if len(data) != count:
+            raise refused(f"{self.path.name} is a GGUF file that is cut short.", str(self.path))
+        return data
+
+    def skip(self, count: int) -> None:
+        if count > self.size - self.file.tell():
+            raise refused(f"{self.path.name} is a GGUF file that is cut short.", str(self.path))
+        self.file.seek(count, 1)
+
+    def scalar(self, layout: str) -> Any:
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+
+    def count(self, limit: int, what: str) -> int:
+        value = int(self.scalar("<Q"))
+        if value > limit:
+            raise refused(f"{self.path.name} states {value} {what}, which cannot be.", str(self.path))
+        return value
+
+    def string(self) -> str:
+        return self.take(self.count(_MAX_STRING, "bytes in a string")).decode("utf-8", "replace")
+
+    def value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self.string()
+        if kind == _ARRAY:
+            return self.array()
+        if kind not in _SCALARS:
+            raise refused(f"{self.path.name} holds a value of the unknown type {kind}.", str(self.path))
+        return self.scalar(_SCALARS[kind])
+
+    def array(self) -> int:
+        """Pass over an array and return its number of items."""
+        kind, items = self.scalar("<I"), self.count(_MAX_ITEMS, "items in an array")
+        if kind in _SCALARS:
+            self.skip(items * struct.calcsize(_SCALARS[kind]))
+        elif kind == _STRING:
+            for _ in range(items):
+                self.skip(self.count(_MAX_STRING, "bytes in a string"))
+        else:
+            raise refused(f"{self.path.name} holds an array of the unknown type {kind}.", str(self.path))
+        return items
+
+    def tensor(self) -> GgufTensor:
+        name, dimensions = self.string(), self.scalar("<I")
+        if dimensions > _MAX_DIMENSIONS:
+            raise refused(f"{self.path.name}: tensor {name!r} has {dimensions} dimensions.", str(self.path))
+        shape = tuple(int(self.scalar("<Q")) for _ in range(dimensions))
+        kind = int(self.scalar("<I"))
+        self.scalar("<Q")
+        return GgufTensor(name, shape, kind)
+
+
+def read_gguf_header(path: Path) -> GgufHeader:
+    """Read metadata and tensor list of a GGUF file.
+
+    Raises:
+        ModelRefused: If it is no GGUF file, is cut short or states counts that cannot be.
+    """
+    with path.open("rb") as file:
+        reader = _Reader(file, path)
+        if reader.size < 24 or reader.take(4) != b"GGUF":
+            raise refused(f"{path.name} is no GGUF file.", str(path))
+        version = reader.scalar("<I")
+        if version not in (2, 3):
+            raise refused(f"{path.name} is GGUF version {version}; versions 2 and 3 are read.", str(path))
+        tensors, entries = (reader.count(_MAX_ENTRIES, what) for what in ("tensors", "metadata entries"))
+        metadata = {reader.string(): reader.value(reader.scalar("<I")) for _ in range(entries)}
+        return GgufHeader(metadata, tuple(reader.tensor() for _ in range(tensors)), file.tell())
+
+
+def gguf_model_type(header: GgufHeader, path: Path) -> str:
+    """Return the `model_type` that the file's architecture becomes.
+
+    Raises:
+        ModelRefused: If it is none that can be read.
+    """
+    name = header.metadata.get("general.architecture")
+    if isinstance(name, str) and name in MODEL_TYPES:
+        return MODEL_TYPES[name]
+    known = ", ".join(sorted(MODEL_TYPES))
+    raise refused(f"{path.name} holds the architecture {name!r}; GGUF is read for {known}.", str(path))

@@ -1,0 +1,89 @@
+"""What may be read, and from where: decided by whoever runs the program, never by a job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from trsp_core.errors import ModelRefused, Problem
+
+Kind = Literal["folder", "gguf", "hub", "demo"]
+HUB_SWITCH = "TRSP_HUB_ENABLED"
+FILE_ROOTS = "TRSP_FILE_ROOTS"
+
+
+def default_cache_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return `TRSP_CACHE`, or `~/.cache/trsp` where it is not set."""
+    return Path(environment.get("TRSP_CACHE") or "~/.cache/trsp").expanduser()
+
+
+def split_roots(text: str) -> tuple[Path, ...]:
+    """Return the folders of `TRSP_FILE_ROOTS`, absolute: joined by the path separator, `~` is the home folder."""
+    return tuple(Path(part).expanduser().resolve() for part in text.split(os.pathsep) if part.strip())
+
+
+def _default_dataset_root() -> Path | None:
+    name = os.environ.get("TRSP_DATASETS")
+    return Path(name).expanduser() if name else None
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePolicy:
+    """Which sources may be used.
+
+    Attributes:
+        hub_enabled: Whether models and data sets may be downloaded.
+        roots: Folders that local models and texts must lie in, symbolic links followed; None for any.
+        cache_dir: Where dequantized models are kept.
+        dataset_root: Folder with local copies of the hub's data sets (`wikitext2/`, `ptb/`, …), tried first.
+    """
+
+    hub_enabled: bool = False
+    roots: tuple[Path, ...] | None = None
+    cache_dir: Path = field(default_factory=default_cache_dir)
+    dataset_root: Path | None = field(default_factory=_default_dataset_root)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> SourcePolicy:
+        """Read `TRSP_HUB_ENABLED`, `TRSP_FILE_ROOTS`, `TRSP_CACHE` and `TRSP_DATASETS`.
+
+        What is not set has its default. Without `TRSP_FILE_ROOTS` any local file may be read, since whoever
+        runs a command reads with their own rights; a service reads the same variable, and without it none.
+        """
+        datasets = environment.get("TRSP_DATASETS")
+        return cls(
+            hub_enabled=environment.get(HUB_SWITCH, "").lower() in {"1", "true", "yes", "on"},
+            roots=split_roots(environment.get(FILE_ROOTS, "")) or None,
+            cache_dir=default_cache_dir(environment),
+            dataset_root=Path(datasets).expanduser() if datasets else None,
+        )
+
+    def allows(self, path: Path) -> bool:
+        """Whether `path`, its symbolic links followed, lies in one of the roots."""
+        real = path.resolve()
+        return self.roots is None or any(real.is_relative_to(root.resolve()) for root in self.roots)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model that was found and checked.
+
+    Attributes:
+        reference: The model as it was named.
+        kind: Where it is.
+        path: A folder of safetensors, or the file for the kinds `gguf` and `demo`.
+        revision: What pins its content: the hub's commit hash, or a SHA-256 (see `fingerprint`).
+    """
+
+    reference: str
+    kind: Kind
+    path: Path
+    revision: str
+
+
+def refused(message: str, value: object = None) -> ModelRefused:
+    """Return the refusal of a model, to be raised."""
+    return ModelRefused(Problem("/model", message, value))

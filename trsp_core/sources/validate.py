@@ -1,0 +1,295 @@
+"""A model is hostile input: everything that is refused before transformers sees a folder.
+
+The config may name code, other files or internal switches; weight files may lie about their contents.
+transformers < 5.3 ran code from `_attn_implementation_internal` (CVE-2026-4372), so keys are judged here
+by an own list and not by what today's version does with them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trsp_core.architectures import Architecture, architecture_of
+from trsp_core.safetensors_file import Header, SafetensorsError, TensorInfo, read_header
+from trsp_core.sources.policy import SourcePolicy, refused
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MAX_LAYERS = 1024
+_MAX_JSON_BYTES = 64 * 1024 * 1024
+_MAX_DEPTH = 32
+_MAX_FILES = 10_000
+
+# Leading underscores that published checkpoints carry and that name no code.
+HARMLESS_UNDERSCORED = frozenset({"_name_or_path", "_remove_final_layer_norm", "_commit_hash"})
+
+_NAMES_CODE = "names code that would run on loading; only models that transformers has itself are taken"
+_FORBIDDEN: Mapping[str, str] = {
+    "auto_map": _NAMES_CODE,
+    "custom_pipelines": _NAMES_CODE,
+    "transformers_weights": "names another weight file; call that model.safetensors and drop the key",
+    "fusion_config": "rewrites the model's code on loading; drop the key",
+    "kernel_config": "loads kernels from the hub; drop the key",
+    "distributed_config": "describes another machine; drop the key",
+    "per_layer_config": "makes layers differ from each other, which is not supported yet",
+    "quantization_config": "says that the weights are quantized; give the unquantized model, or a GGUF file",
+}
+_ATTENTION_KINDS = frozenset(
+    {None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"}
+)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a model.
+
+    Raises:
+        ModelRefused: If it is missing, too large, no UTF-8 or no JSON.
+    """
+    if not path.is_file():
+        raise refused(
+            f"has no {path.name}; a model folder holds config.json and safetensors.", str(path.parent)
+        )
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise refused(f"{path.name} is larger than {_MAX_JSON_BYTES} bytes.", path.name)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise refused(f"{path.name} is no valid JSON: {error}.", path.name) from error
+
+
+def check_keys(value: Any, file: str, depth: int = 0) -> None:
+    """Refuse keys, at any depth, that name code, other files or internals of transformers.
+
+    Raises:
+        ModelRefused: Naming the key.
+    """
+    if depth > _MAX_DEPTH:
+        raise refused(f"{file} is nested deeper than {_MAX_DEPTH} levels.", file)
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_key(str(key), item, file)
+            check_keys(item, file, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            check_keys(item, file, depth + 1)
+
+
+def _check_key(key: str, value: Any, file: str) -> None:
+    if key in _FORBIDDEN:
+        raise refused(f"{file} holds {key}, which {_FORBIDDEN[key]}.", key)
+    if key.startswith("_") and key not in HARMLESS_UNDERSCORED:
+        raise refused(f"{file} holds {key}, an internal key that no checkpoint needs; drop it.", key)
+    if key in ("attn_implementation", "experts_implementation") and value not in _ATTENTION_KINDS:
+        raise refused(f"{file} asks for the attention code {value!r} from elsewhere; drop {key}.", key)
+
+
+def check_config(config: Any) -> Architecture:
+    """Check a model's config and return what is known of its architecture.
+
+    Raises:
+        ModelRefused: On forbidden keys, an unsupported `model_type`, a layer count that cannot be, or a
+            feature that layer removal cannot keep right.
+    """
+    if not isinstance(config, Mapping):
+        raise refused("config.json is no JSON object.")
+    check_keys(config, CONFIG)
+    architecture = architecture_of(config.get("model_type"))
+    layers = config.get(architecture.layer_count)
+    if type(layers) is not int or not 2 <= layers <= MAX_LAYERS:
+        message = f"states {layers!r} for {architecture.layer_count}; it must be 2 to {MAX_LAYERS}."
+        raise refused(message, layers)
+    _check_features(config, architecture)
+    for name in architecture.per_layer_lists:
+        entries = config.get(name)
+        if entries is not None and (not isinstance(entries, list) or len(entries) != layers):
+            raise refused(f"{name} in config.json must be a list of {layers} entries, one a layer.", name)
+    return architecture
+
+
+def _check_features(config: Mapping[str, Any], architecture: Architecture) -> None:
+    for key in ("is_encoder_decoder", "add_cross_attention"):
+        if config.get(key):
+            raise refused(f"{key} is true in config.json; only decoder-only models are taken.", key)
+    scaled = architecture.index_scaled_attention
+    if scaled is not None and config.get(scaled):
+        message = (
+            f"{scaled} is true in config.json: each layer's attention is scaled by its position, so a layer "
+            "that moves up would compute something else. Such a model cannot be pruned by layers."
+        )
+        raise refused(message, scaled)
+
+
+def check_folder(folder: Path, policy: SourcePolicy) -> tuple[dict[str, Any], Architecture]:
+    """Check everything in a model folder that loading would read.
+
+    Args:
+        folder: A folder of config, tokenizer and safetensors.
+        policy: Roots that every file, its links followed, must lie in.
+
+    Returns:
+        The config and its architecture.
+
+    Raises:
+        ModelRefused: Saying what is wrong and what would be right.
+    """
+    if not (folder / CONFIG).is_file():
+        raise refused(f"{folder} has no {CONFIG}; a model folder holds it and safetensors.", str(folder))
+    _check_files(folder, policy)
+    config = read_json(folder / CONFIG)
+    architecture = check_config(config)
+    for name in ("tokenizer_config.json", "generation_config.json"):
+        if (folder / name).is_file():
+            _check_companion(read_json(folder / name), name)
+    check_tensors(tensor_table(folder), config, architecture)
+    return dict(config), architecture
+
+
+def _check_companion(value: Any, name: str) -> None:
+    """Check a companion of the config: it may have internals of its own, but may name no code."""
+    if not isinstance(value, Mapping):
+        raise refused(f"{name} is no JSON object.", name)
+    for key in ("auto_map", "custom_generate"):
+        if key in value:
+            raise refused(f"{name} holds {key}, which {_NAMES_CODE}.", key)
+
+
+def _check_files(folder: Path, policy: SourcePolicy) -> None:
+    for count, path in enumerate(folder.rglob("*")):
+        if count >= _MAX_FILES:
+            raise refused(
+                f"{folder} holds more than {_MAX_FILES} files; give a model's own folder.", str(folder)
+            )
+        name = str(path.relative_to(folder))
+        if not policy.allows(path):
+            raise refused(f"{name} is a link out of the folders that models may be read from.", name)
+        if path.suffix in (".py", ".so", ".pyc"):
+            raise refused(f"holds the code file {name}; remove it if the model loads without it.", name)
+    if (folder / "adapter_config.json").exists():
+        raise refused("is an adapter, not a model; merge it into its base model first.", str(folder))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of a model, in order of name.
+
+    Raises:
+        ModelRefused: If there are none, or the index names a file elsewhere or one that is missing.
+    """
+    index = folder / INDEX
+    if index.is_file():
+        return [folder / name for name in sorted(set(weight_map(index).values()))]
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
+        message = (
+            "holds only pickled weights, which can run code on loading. Convert them to safetensors where "
+            "you trust them: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)."
+        )
+        raise refused(message, str(folder))
+    raise refused(f"has no {WEIGHTS} and no {INDEX}.", str(folder))
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """Read and check an index: tensor name -> file beside it."""
+    value = read_json(index)
+    entries = value.get("weight_map") if isinstance(value, Mapping) else None
+    if not isinstance(entries, dict) or not entries:
+        raise refused(f"{index.name} has no weight_map.", index.name)
+    for name in set(map(str, entries.values())):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise refused(
+                f"{index.name} points to {name!r}; only .safetensors files beside it are read.", name
+            )
+        if not (index.parent / name).is_file():
+            raise refused(f"{index.name} names {name}, which is not there.", name)
+    return {str(key): str(name) for key, name in entries.items()}
+
+
+def headers(folder: Path) -> dict[Path, Header]:
+    """Return the checked header of each weight file.
+
+    Raises:
+        ModelRefused: If one is damaged, or the index does not fit them.
+    """
+    try:
+        result = {path: read_header(path) for path in weight_files(folder)}
+    except SafetensorsError as error:
+        raise refused(str(error), str(folder)) from error
+    _check_index(folder, result)
+    return result
+
+
+def _check_index(folder: Path, files: Mapping[Path, Header]) -> None:
+    names = [name for header in files.values() for name in header.tensors]
+    if len(names) != len(set(names)):
+        raise refused("holds a tensor in two weight files.", str(folder))
+    if not (folder / INDEX).is_file():
+        return
+    for name, file in weight_map(folder / INDEX).items():
+        if name not in files[folder / file].tensors:
+            raise refused(f"{INDEX} says that {file} holds {name}, which it does not.", name)
+
+
+def tensor_table(folder: Path) -> dict[str, TensorInfo]:
+    """Return name -> place of all tensors of a model."""
+    return {name: info for header in headers(folder).values() for name, info in header.tensors.items()}
+
+
+def check_tensors(
+    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], architecture: Architecture
+) -> None:
+    """Check that the stored tensors are those of the model that the config describes.
+
+    Raises:
+        ModelRefused: If layers are missing or too many, layers differ, or embedding or head is wrong; loading
+            would make up random weights, or drop some, with no more than a warning.
+    """
+    for problem in _mismatches(tensors, config, architecture):
+        raise refused(problem)
+
+
+def _mismatches(
+    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], architecture: Architecture
+) -> Iterator[str]:
+    layers = layer_shapes(tensors, architecture)
+    stated = config[architecture.layer_count]
+    if sorted(layers) != list(range(stated)):
+        found = f"{len(layers)} layers" + (f" up to index {max(layers)}" if layers else "")
+        yield f"config.json states {stated} layers, the weights hold {found}."
+    first = layers.get(0, {})
+    for index, shapes in sorted(layers.items()):
+        different = sorted(set(shapes.items()) ^ set(first.items()))
+        if different:
+            yield f"layer {index} has other weights than layer 0: {different[0][0]}."
+    yield from _edge_mismatches(tensors, config, architecture)
+
+
+def layer_shapes(
+    tensors: Mapping[str, TensorInfo], architecture: Architecture
+) -> dict[int, dict[str, tuple[int, ...]]]:
+    """Return, for each layer, the shape of each of its weights."""
+    layers: dict[int, dict[str, tuple[int, ...]]] = {}
+    for name, info in tensors.items():
+        place = architecture.split(name)
+        if place is not None and architecture.is_weight(name):
+            layers.setdefault(place[1], {})[place[2]] = info.shape
+    return layers
+
+
+def _edge_mismatches(
+    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], architecture: Architecture
+) -> Iterator[str]:
+    bare = {architecture.without_base(name): info for name, info in tensors.items()}
+    embedding = bare.get(architecture.without_base(architecture.embedding) + ".weight")
+    width = config.get(architecture.embedding_width or architecture.width) or config.get(architecture.width)
+    wanted = (config.get(architecture.vocabulary), width)
+    if embedding is None:
+        yield f"the weights hold no {architecture.embedding}.weight."
+    elif None not in wanted and embedding.shape != wanted:
+        yield f"the embedding is {list(embedding.shape)}, config.json describes {list(wanted)}."
+    head = f"{architecture.head}.weight"
+    if head not in bare and not architecture.ties_head(config):
+        yield f"the weights hold no {head}, and config.json does not tie it to the embedding."

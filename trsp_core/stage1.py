@@ -1,0 +1,311 @@
+"""Stage 1: which layers go, learned by gates on the layers and verified by switching them off.
+
+Minimises `LM(x; s) + lambda1 * sum |s_i|` over one scalar gate a layer, all initially 1, weights frozen
+(Feng et al., ACL 2026). Each round learns until the gates stand still, verifies the layers with the smallest
+gates and removes the one whose removal costs least; learning goes on with the rest. The l1 term is treated
+exactly, by a proximal step: a gradient step on LM alone, then a soft threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trsp_core.budget import Passes, batches
+from trsp_core.decoder import Decoder, checkpointed, frozen, run_layer, start, starting_from, switched_off
+from trsp_core.errors import NumericalFailure
+from trsp_core.evaluation.losses import mean_loss
+from trsp_core.gates import gated
+from trsp_core.method_options import TrspOptions
+from trsp_core.progress import StopFn, never, raise_if_stopped
+from trsp_core.results import ChoiceRound, PruningPlan
+
+STANDSTILL = 0.04
+"""A round ends once no gate moves by more than this in a step."""
+FORGET = 0.5
+"""Share of the gates' gradient history that a new round takes over: the objective has changed with the removal."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """Everything that stage 1 goes on from; a checkpoint is this value.
+
+    Attributes:
+        gates: One weight a layer of the source model.
+        squares: Sum of each gate's squared gradients, decayed at each new round (AdaGrad's history).
+        order: Layers chosen so far.
+        rounds: The record of each choice.
+        dense_loss: Mean cross-entropy of the untouched model, nats a token.
+        forward_tokens: Tokens passed forward so far; a backward pass counts as two.
+    """
+
+    gates: tuple[float, ...]
+    squares: tuple[float, ...]
+    order: tuple[int, ...] = ()
+    rounds: tuple[ChoiceRound, ...] = ()
+    dense_loss: float | None = None
+    forward_tokens: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as JSON types; floats survive JSON exactly."""
+        return {
+            "gates": list(self.gates),
+            "squares": list(self.squares),
+            "order": list(self.order),
+            "rounds": [item.to_dict() for item in self.rounds],
+            "dense_loss": self.dense_loss,
+            "forward_tokens": self.forward_tokens,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GateState:
+        """Read what `to_dict` wrote."""
+        return cls(
+            gates=tuple(data["gates"]),
+            squares=tuple(data["squares"]),
+            order=tuple(data["order"]),
+            rounds=tuple(ChoiceRound.from_dict(item) for item in data["rounds"]),
+            dense_loss=data["dense_loss"],
+            forward_tokens=data["forward_tokens"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GateStep:
+    """One gate step, for whoever watches: the loss before it and the gates after it."""
+
+    round: int
+    step: int
+    loss: float
+    movement: float
+    gates: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Which layers may go: alive and not protected."""
+
+    layers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, total: int, options: Any, gone: Sequence[int]) -> Candidates:
+        """Return the layers between the protected ends that are still there."""
+        inner = range(options.protect_first, total - options.protect_last)
+        return cls(tuple(layer for layer in inner if layer not in set(gone)))
+
+
+def initial_state(layers: int) -> GateState:
+    """Return the state before the first round: all gates 1."""
+    return GateState((1.0,) * layers, (0.0,) * layers)
+
+
+def soft_threshold(values: Tensor, threshold: Tensor | float) -> Tensor:
+    """Return the proximal map of the l1 norm: each value moved towards 0 by `threshold`, stopping there."""
+    return values.sign() * (values.abs() - threshold).clamp(min=0)
+
+
+def proximal_step(
+    gates: Tensor, gradient: Tensor, squares: Tensor, *, learning_rate: float, lambda1: float
+) -> Tensor:
+    """Return the gates after one step of composite AdaGrad (Duchi et al., 2011, section 5).
+
+    Each gate has its own step size, `learning_rate / sqrt(squares)`, and the soft threshold uses the same,
+    so that the l1 term keeps its weight against LM. Neither part moves a gate by more than `learning_rate`:
+    else a gate whose first gradient is small by chance would be thrown the farthest.
+
+    Args:
+        gates, gradient, squares: Shape `[gates]`; `squares` includes this step's gradient.
+        learning_rate: Longest way of a gate in one step, for each of the two parts.
+        lambda1: Weight of the l1 term.
+    """
+    rate = learning_rate / squares.sqrt().clamp(min=1e-12)
+    threshold = (rate * lambda1).clamp(max=learning_rate)
+    return soft_threshold(gates - rate * gradient, threshold)
+
+
+def choose_layers(
+    decoder: Decoder,
+    windows: Tensor,
+    count: int,
+    options: TrspOptions,
+    *,
+    passes: Passes,
+    state: GateState | None = None,
+    on_step: Callable[[GateStep], None] = lambda _: None,
+    on_round: Callable[[GateState], None] = lambda _: None,
+    should_stop: StopFn = never,
+) -> GateState:
+    """Choose `count` layers, one a round; the model is left as it was.
+
+    Args:
+        decoder: The dense model.
+        windows: Calibration ids, `[sequences, tokens]`.
+        count: Layers to choose in all, those of `state` included.
+        state: Where to go on; None to begin.
+        on_round: Gets the state after each choice, to be kept as a checkpoint.
+
+    Returns:
+        The state with `count` layers in its order.
+
+    Raises:
+        Cancelled: If `should_stop` says so, between any two passes.
+        NumericalFailure: If a loss stops being finite.
+    """
+    state = state or initial_state(len(decoder))
+    learner = _Learner(decoder, windows, options, passes, on_step, should_stop)
+    if state.dense_loss is None:
+        state = learner.measure_dense(state)
+    while len(state.order) < count:
+        state = learner.round(state)
+        on_round(state)
+    return state
+
+
+def plan_of(state: GateState, *, method: str, layers: int) -> PruningPlan:
+    """Return the plan that a finished state stands for."""
+    return PruningPlan(method, layers, state.order, state.rounds, state.dense_loss)
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """The fixed surroundings of the rounds."""
+
+    decoder: Decoder
+    windows: Tensor
+    options: TrspOptions
+    passes: Passes
+    on_step: Callable[[GateStep], None]
+    should_stop: StopFn
+
+    def measure_dense(self, state: GateState) -> GateState:
+        return replace(
+            state,
+            dense_loss=self._loss(),
+            forward_tokens=state.forward_tokens + self.windows.numel(),
+        )
+
+    def round(self, state: GateState) -> GateState:
+        """Learn, verify, choose one layer."""
+        candidates = Candidates.of(len(self.decoder), self.options, state.order).layers
+        learned, steps = self._learn(state)
+        scores = {layer: learned.gates[layer] for layer in candidates}
+        smallest = sorted(candidates, key=lambda layer: (scores[layer], layer))[: self.options.verify_top]
+        verified, tokens = self._verify(smallest, state.order)
+        chosen = min(smallest, key=lambda layer: (verified[layer], layer))
+        record = ChoiceRound(chosen, scores, verified, verified[chosen], steps)
+        return replace(
+            learned,
+            order=(*learned.order, chosen),
+            rounds=(*learned.rounds, record),
+            squares=tuple(FORGET * value for value in learned.squares),
+            forward_tokens=learned.forward_tokens + tokens,
+        )
+
+    def _learn(self, state: GateState) -> tuple[GateState, int]:
+        """Move the gates of the alive layers until they stand still."""
+        alive = [layer for layer in range(len(self.decoder)) if layer not in state.order]
+        gates = torch.tensor([state.gates[layer] for layer in alive], dtype=torch.float64)
+        squares = torch.tensor([state.squares[layer] for layer in alive], dtype=torch.float64)
+        steps = 0
+        for step in range(1, self.options.stage1_steps + 1):
+            loss, gradient = self._gradient(gates, alive, state.order)
+            squares = squares + gradient.square()
+            moved = proximal_step(
+                gates,
+                gradient,
+                squares,
+                learning_rate=self.options.gate_learning_rate,
+                lambda1=self.options.lambda1,
+            )
+            movement = (moved - gates).abs().max().item()
+            gates, steps = moved, step
+            values = dict(zip(alive, gates.tolist(), strict=True))
+            self.on_step(GateStep(len(state.order), step, loss, movement, values))
+            if movement <= STANDSTILL:
+                break
+        tokens = state.forward_tokens + 3 * steps * self.windows.numel()
+        return replace(
+            state,
+            gates=_merged(state.gates, alive, gates),
+            squares=_merged(state.squares, alive, squares),
+            forward_tokens=tokens,
+        ), steps
+
+    def _gradient(self, gates: Tensor, alive: Sequence[int], gone: Sequence[int]) -> tuple[float, Tensor]:
+        """Return LM and its gradient on the gates, `[len(alive)]`, over all windows."""
+        leaf = gates.clone().to(self.decoder.device).requires_grad_()
+        total = 0.0
+        with frozen(self.decoder.model), switched_off(self.decoder, gone):
+            for part in batches(self.windows, self.passes.gradient_rows):
+                raise_if_stopped(self.should_stop)
+                share = len(part) / len(self.windows)
+                loss = self._gated_loss(leaf, alive, part) * share
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.item()
+        if leaf.grad is None or not math.isfinite(total) or not leaf.grad.isfinite().all():
+            raise NumericalFailure(f"stage 1: the gated loss is {total}; the gates are {gates.tolist()}")
+        return total, leaf.grad.cpu()
+
+    def _gated_loss(self, gates: Tensor, alive: Sequence[int], part: Tensor) -> Tensor:
+        ids = part.to(self.decoder.device)
+        with gated(self.decoder, gates, alive, kind=self.options.gate):
+            if not self.passes.checkpointed:
+                return mean_loss(self.decoder.model, ids)
+            with checkpointed(self.decoder):
+                return mean_loss(self.decoder.model, ids)
+
+    def _verify(self, layers: Sequence[int], gone: Sequence[int]) -> tuple[dict[int, float], int]:
+        """Return the loss with each of these layers switched off in turn, and the tokens that it took.
+
+        Hidden states before a tried layer are computed once for all of them.
+        """
+        sums = dict.fromkeys(layers, 0.0)
+        tokens = 0.0
+        with torch.inference_mode(), switched_off(self.decoder, gone):
+            for part in batches(self.windows, self.passes.forward_rows):
+                ids = part.to(self.decoder.device)
+                calls = start(self.decoder, ids)
+                hidden, at = calls.hidden, 0
+                for layer in sorted(layers):
+                    raise_if_stopped(self.should_stop)
+                    for index in range(at, layer):
+                        hidden = run_layer(self.decoder, index, hidden, calls)
+                    at = layer
+                    with starting_from(self.decoder, layer + 1, hidden):
+                        sums[layer] += mean_loss(self.decoder.model, ids).item() * len(part)
+                tokens += part.numel() * _share_of_depth(layers, len(self.decoder))
+        return {layer: _finite(value / len(self.windows), layer) for layer, value in sums.items()}, int(
+            tokens
+        )
+
+    def _loss(self) -> float:
+        total = 0.0
+        with torch.inference_mode():
+            for part in batches(self.windows, self.passes.forward_rows):
+                raise_if_stopped(self.should_stop)
+                total += mean_loss(self.decoder.model, part.to(self.decoder.device)).item() * len(part)
+        return _finite(total / len(self.windows), None)
+
+
+def _share_of_depth(layers: Sequence[int], total: int) -> float:
+    """Return what verifying these layers costs, in forward passes through the whole depth."""
+    return (max(layers) + sum(total - layer - 1 for layer in layers)) / total
+
+
+def _merged(values: Sequence[float], places: Sequence[int], new: Tensor) -> tuple[float, ...]:
+    merged = list(values)
+    for place, value in zip(places, new.tolist(), strict=True):
+        merged[place] = value
+    return tuple(merged)
+
+
+def _finite(loss: float, layer: int | None) -> float:
+    if math.isfinite(loss):
+        return loss
+    where = "of the dense model" if layer is None else f"without layer {layer}"
+    raise NumericalFailure(f"the loss {where} on the calibration text is {loss}; are the weights finite?")

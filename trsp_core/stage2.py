@@ -1,0 +1,300 @@
+"""Stage 2: what the chosen layers know moves to the layers that stay.
+
+Minimises `LM + lambda2 * sum over the chosen layers of R(x_{i+1} - x_i)` over the weights, the gates gone and
+the chosen layers active (Feng et al., ACL 2026), or one of the variants that `schedule` and `objective` name.
+The steps are a pure function of seed and step number, so that a run that goes on from a checkpoint ends with
+the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trsp_core.budget import Passes, batches
+from trsp_core.decoder import Decoder, checkpointed, switched_off
+from trsp_core.errors import NumericalFailure
+from trsp_core.evaluation.losses import final_hidden_states, mean_kl, mean_loss_of_hidden, output_head
+from trsp_core.gates import gated
+from trsp_core.identity_gap import measuring_gaps
+from trsp_core.method_options import TrspOptions
+from trsp_core.progress import StopFn, never, raise_if_stopped
+from trsp_core.results import StepRecord
+from trsp_core.trainable import LEARNING_RATES, trainable_parameters
+
+WARMUP_SHARE = 0.1
+FINAL_RATE = 0.1
+"""The learning rate rises linearly over the first tenth of the steps and falls to a tenth by a cosine."""
+FADED_BY = 0.7
+"""Under `anneal` the chosen layers are gone after this share of the steps; the rest mends what that broke."""
+CLIP = 1.0
+"""Largest norm of the whole gradient."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that stage 2 goes on from.
+
+    Attributes:
+        step: Steps done.
+        records: One record a done step.
+        weights: The trained weights by name.
+        first, second: AdamW's moments by the same names.
+    """
+
+    step: int
+    records: tuple[StepRecord, ...]
+    weights: Mapping[str, Tensor]
+    first: Mapping[str, Tensor]
+    second: Mapping[str, Tensor]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors under names that tell them apart."""
+        groups = {"weights": self.weights, "first": self.first, "second": self.second}
+        return {f"{group}/{name}": item for group, items in groups.items() for name, item in items.items()}
+
+    @classmethod
+    def of(cls, step: int, records: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> Snapshot:
+        """Rebuild what `tensors` and the records' dicts were taken from."""
+        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "first": {}, "second": {}}
+        for name, item in tensors.items():
+            group, _, rest = name.partition("/")
+            groups[group][rest] = item
+        return cls(step, tuple(StepRecord(**item) for item in records), **groups)
+
+    def records_as_dicts(self) -> list[dict[str, Any]]:
+        """Return the records as JSON types."""
+        return [asdict(record) for record in self.records]
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Return the learning rate of the 0-based `step`: linear warm-up, then a cosine down to a tenth."""
+    warmup = max(1, round(WARMUP_SHARE * steps))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    share = (step - warmup) / max(1, steps - warmup)
+    return peak * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * share)) / 2)
+
+
+def residual_factor(step: int, steps: int) -> float:
+    """Return what `anneal` leaves of the chosen layers at the 0-based `step`: from 1, in a straight line, to 0."""
+    last = max(1, math.ceil(FADED_BY * steps))
+    return max(0.0, 1 - (step + 1) / last)
+
+
+def rows_of_step(step: int, batch: int, sequences: int, seed: int) -> list[int]:
+    """Return which sequences the 0-based `step` sees: each epoch is a fresh permutation drawn from the seed."""
+    rows = []
+    for position in range(step * batch, (step + 1) * batch):
+        epoch, place = divmod(position, sequences)
+        order = torch.randperm(sequences, generator=torch.Generator().manual_seed(seed + epoch))
+        rows.append(int(order[place]))
+    return rows
+
+
+def transfer(
+    decoder: Decoder,
+    windows: Tensor,
+    removed: Sequence[int],
+    options: TrspOptions,
+    *,
+    passes: Passes,
+    teacher: Tensor | None,
+    seed: int,
+    resume: Snapshot | None = None,
+    on_step: Callable[[StepRecord], None] = lambda _: None,
+    on_checkpoint: Callable[[Snapshot], None] = lambda _: None,
+    should_stop: StopFn = never,
+) -> tuple[StepRecord, ...]:
+    """Run stage 2's gradient steps; changes the model's weights in place.
+
+    Args:
+        decoder: The model with all its layers.
+        windows: Calibration ids, `[sequences, tokens]`.
+        removed: The chosen layers.
+        teacher: The dense model's final hidden states, `[sequences, tokens, hidden]`; needed to distil.
+        seed: Seed of the order of the sequences and of the adapters.
+        resume: Where to go on; the model must be as it was before the first step.
+        on_checkpoint: Gets a snapshot every `options.checkpoint_every` steps; its tensors are the live ones.
+
+    Raises:
+        Cancelled: If `should_stop` says so, between any two passes.
+        NumericalFailure: If the loss or a gradient stops being finite.
+    """
+    gone = removed if options.schedule == "removed" else ()
+    with trainable_parameters(decoder, options, gone, seed=seed) as parameters:
+        trainer = _Trainer(decoder, windows, removed, options, passes, teacher, seed, parameters, should_stop)
+        optimizer = trainer.optimizer(resume)
+        records = list(resume.records) if resume else []
+        for step in range(len(records), options.stage2_steps):
+            records.append(trainer.step(optimizer, step))
+            on_step(records[-1])
+            if (step + 1) % options.checkpoint_every == 0 and step + 1 < options.stage2_steps:
+                on_checkpoint(_snapshot(records, parameters, optimizer))
+    return tuple(records)
+
+
+def _snapshot(
+    records: Sequence[StepRecord], parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> Snapshot:
+    states = {name: optimizer.state[parameter] for name, parameter in parameters.items()}
+    return Snapshot(
+        len(records),
+        tuple(records),
+        {name: parameter.detach() for name, parameter in parameters.items()},
+        {name: state["exp_avg"] for name, state in states.items()},
+        {name: state["exp_avg_sq"] for name, state in states.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The loss of one pass and what it was made of; `total` has the graph."""
+
+    total: Tensor
+    gap: float
+    lm: float | None
+    distill: float | None
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    """The fixed surroundings of the steps."""
+
+    decoder: Decoder
+    windows: Tensor
+    removed: Sequence[int]
+    options: TrspOptions
+    passes: Passes
+    teacher: Tensor | None
+    seed: int
+    parameters: Mapping[str, nn.Parameter]
+    should_stop: StopFn
+
+    @property
+    def peak_rate(self) -> float:
+        return self.options.learning_rate or LEARNING_RATES[self.options.trainable]
+
+    def optimizer(self, resume: Snapshot | None) -> torch.optim.AdamW:
+        optimizer = torch.optim.AdamW(
+            list(self.parameters.values()),
+            lr=self.peak_rate,
+            betas=(0.9, 0.95),
+            weight_decay=0.0,
+            foreach=False,
+        )
+        if resume:
+            self._restore(optimizer, resume)
+        return optimizer
+
+    @torch.no_grad()
+    def _restore(self, optimizer: torch.optim.AdamW, resume: Snapshot) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.copy_(resume.weights[name])
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(resume.step)),
+                "exp_avg": resume.first[name].to(parameter.device, copy=True),
+                "exp_avg_sq": resume.second[name].to(parameter.device, copy=True),
+            }
+
+    def step(self, optimizer: torch.optim.AdamW, step: int) -> StepRecord:
+        """Take one step and say what it cost."""
+        rate = learning_rate(step, self.options.stage2_steps, self.peak_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        rows = rows_of_step(step, self.options.batch_sequences, len(self.windows), self.seed)
+        optimizer.zero_grad(set_to_none=True)
+        record = self._accumulate(rows, step, rate)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
+        if not math.isfinite(record.loss) or not norm.isfinite():
+            raise NumericalFailure(
+                f"stage 2, step {step + 1}: loss {record.loss}, gradient norm {norm.item()};"
+                f" a learning_rate below {self.peak_rate:g} may hold"
+            )
+        optimizer.step()
+        return record
+
+    def _accumulate(self, rows: Sequence[int], step: int, rate: float) -> StepRecord:
+        """Add up the gradients of all rows, a few at a time."""
+        sums: dict[str, float] = dict.fromkeys(("loss", "gap", "lm", "distill"), 0.0)
+        parts = _Parts(torch.zeros(()), 0.0, None, None)
+        for some in batches(torch.tensor(rows), self.passes.gradient_rows):
+            raise_if_stopped(self.should_stop)
+            share = len(some) / len(rows)
+            with self._surroundings(step) as found:
+                parts = self._loss(some, found)
+                (parts.total * share).backward()  # type: ignore[no-untyped-call]
+            sums["loss"] += parts.total.item() * share
+            sums["gap"] += parts.gap * share
+            sums["lm"] += (parts.lm or 0.0) * share
+            sums["distill"] += (parts.distill or 0.0) * share
+        return StepRecord(
+            step + 1,
+            sums["loss"],
+            sums["gap"],
+            rate,
+            None if parts.lm is None else sums["lm"],
+            None if parts.distill is None else sums["distill"],
+        )
+
+    @contextmanager
+    def _surroundings(self, step: int) -> Iterator[dict[int, Tensor]]:
+        """The chosen layers as the schedule wants them at this step, their identity gaps measured."""
+        found: dict[int, Tensor] = {}
+        with ExitStack() as stack:
+            if self.options.schedule == "removed" or self._factor(step) == 0:
+                stack.enter_context(switched_off(self.decoder, self.removed))
+            if self.passes.checkpointed:
+                stack.enter_context(checkpointed(self.decoder))
+            if self.options.schedule == "anneal":
+                factors = torch.full((len(self.removed),), self._factor(step))
+                stack.enter_context(gated(self.decoder, factors, self.removed, kind="residual"))
+            if self.options.schedule != "removed":
+                stack.enter_context(
+                    measuring_gaps(
+                        self.decoder,
+                        self.removed,
+                        found,
+                        norm=self.options.norm,
+                        normalize=self.options.normalize,
+                    )
+                )
+            yield found
+
+    def _factor(self, step: int) -> float:
+        if self.options.schedule != "anneal":
+            return 1.0
+        return residual_factor(step, self.options.stage2_steps)
+
+    def _loss(self, rows: Tensor, found: dict[int, Tensor]) -> _Parts:
+        ids = self.windows[rows].to(self.decoder.device)
+        hidden = final_hidden_states(self.decoder.model, ids)
+        lm, distill = self._objectives(hidden, ids, rows)
+        terms = [term for term in (lm, distill) if term is not None]
+        total = torch.stack(terms).mean()
+        penalty = torch.stack(list(found.values())).sum() if found else hidden.new_zeros(())
+        if self.options.schedule == "penalty":
+            total = total + self.options.lambda2 * penalty
+        gap = penalty.item() / max(1, len(found))
+        return _Parts(total, gap, _number(lm), _number(distill))
+
+    def _objectives(self, hidden: Tensor, ids: Tensor, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        head = output_head(self.decoder.model)
+        lm = distill = None
+        if self.options.objective != "distill":
+            lm = mean_loss_of_hidden(hidden, head, ids)
+        if self.options.objective != "lm":
+            if self.teacher is None:
+                raise ValueError("an objective that distils needs the teacher's states")
+            distill = mean_kl(hidden, head, self.teacher[rows].to(hidden.device), head)
+        return lm, distill
+
+
+def _number(term: Tensor | None) -> float | None:
+    return None if term is None else term.item()

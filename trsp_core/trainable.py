@@ -1,0 +1,106 @@
+"""Which weights stage 2 changes: everything but the embeddings, adapters that are merged, or a small share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from operator import attrgetter
+
+import torch
+from torch import nn
+
+from trsp_core.decoder import Decoder, frozen
+from trsp_core.method_options import TrspOptions
+
+LEARNING_RATES = {"full": 1e-4, "lora": 1e-3, "norms+down": 3e-4}
+"""Peak rates where none is given: adapters begin at zero and take, as usual, ten times the rate of weights."""
+
+
+@contextmanager
+def trainable_parameters(
+    decoder: Decoder, options: TrspOptions, gone: Sequence[int], *, seed: int
+) -> Iterator[dict[str, nn.Parameter]]:
+    """Let exactly the chosen weights take gradients; merge adapters into the weights at the end.
+
+    Args:
+        decoder: The model; its weights are changed by whoever optimises the yielded parameters.
+        options: `trainable` and `lora_rank` are read.
+        gone: Layers that are switched off and so have nothing to learn.
+        seed: Seed of the adapters' initial values.
+    """
+    if options.trainable == "lora":
+        with _adapters(decoder, options.lora_rank, gone, seed=seed) as chosen, _only(decoder, chosen):
+            yield chosen
+        return
+    chosen = _full(decoder, gone) if options.trainable == "full" else _norms_and_down(decoder, gone)
+    with _only(decoder, chosen):
+        yield chosen
+
+
+def changed_names(decoder: Decoder, options: TrspOptions, gone: Sequence[int]) -> frozenset[str]:
+    """Return the names of the model's own parameters that training with these options changes."""
+    if options.trainable == "lora":
+        return frozenset(f"{name}.weight" for name in _linear_names(decoder, gone))
+    return frozenset(_full(decoder, gone) if options.trainable == "full" else _norms_and_down(decoder, gone))
+
+
+@contextmanager
+def _only(decoder: Decoder, chosen: dict[str, nn.Parameter]) -> Iterator[None]:
+    with frozen(decoder.model, chosen.values()):
+        yield
+
+
+def _full(decoder: Decoder, gone: Sequence[int]) -> dict[str, nn.Parameter]:
+    """All weights of the layers that are there, and the final norm: all but the embeddings (the paper)."""
+    found = {}
+    for layer, module in enumerate(decoder.layers):
+        if layer not in gone:
+            found.update(_named(module, f"{decoder.architecture.layers}.{layer}"))
+    norm = decoder.architecture.final_norm
+    module = attrgetter(norm)(decoder.model)
+    return {**found, **_named(module, norm)} if module is not None else found
+
+
+def _norms_and_down(decoder: Decoder, gone: Sequence[int]) -> dict[str, nn.Parameter]:
+    small = (*decoder.architecture.norms, decoder.architecture.mlp_output)
+    return {
+        name: parameter
+        for name, parameter in _full(decoder, gone).items()
+        if any(f".{part}." in name for part in small) or name.startswith(decoder.architecture.final_norm)
+    }
+
+
+def _named(module: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
+    return {f"{prefix}.{name}": parameter for name, parameter in module.named_parameters()}
+
+
+@contextmanager
+def _adapters(
+    decoder: Decoder, rank: int, gone: Sequence[int], *, seed: int
+) -> Iterator[dict[str, nn.Parameter]]:
+    """Put LoRA adapters on every linear map of the layers that are there; merge them at the end."""
+    from peft import LoraConfig, LoraModel
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules=_linear_names(decoder, gone),
+        fan_in_fan_out=decoder.architecture.mlp_output_transposed,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = LoraModel(decoder.model, config, "default")
+    try:
+        yield {name: parameter for name, parameter in decoder.model.named_parameters() if "lora_" in name}
+    finally:
+        adapted.merge_and_unload()
+
+
+def _linear_names(decoder: Decoder, gone: Sequence[int]) -> list[str]:
+    return [
+        f"{decoder.architecture.layers}.{layer}.{name}"
+        for layer, module in enumerate(decoder.layers)
+        if layer not in gone
+        for name, part in module.named_modules()
+        if type(part).__name__ in ("Linear", "Conv1D")
+    ]

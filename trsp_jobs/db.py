@@ -1,0 +1,69 @@
+"""The way to the database: engine, session scope, migrations. Commit or roll back once, at the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, exc
+from sqlalchemy.orm import Session, sessionmaker
+
+OUTAGES = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+"""What SQLAlchemy raises while the database is away, restarts, or is too busy: trying again may help."""
+
+CONNECT_SECONDS = 5
+STATEMENT_SECONDS = 30
+
+
+def make_engine(url: str, *, pool_size: int = 5) -> Engine:
+    """Return an engine whose connections are tested before use and whose statements cannot hang.
+
+    A caller waits at most `CONNECT_SECONDS` for a connection and `STATEMENT_SECONDS` for an answer.
+    """
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        pool_timeout=CONNECT_SECONDS,
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": "trsp",
+            "options": f"-c statement_timeout={STATEMENT_SECONDS}s",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        },
+    )
+
+
+def session_factory(engine: Engine) -> sessionmaker[Session]:
+    """Return a maker of sessions whose objects stay readable after the commit."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def session_scope(factory: sessionmaker[Session]) -> Iterator[Session]:
+    """Give a session; commit it at the end, or roll it back if an error passes through."""
+    with factory() as session, session.begin():
+        yield session
+
+
+def alembic_config(url: str) -> Config:
+    """Return Alembic's configuration for the migrations of this installation."""
+    config = Config()
+    config.set_main_option("script_location", str(files("migrations")))
+    config.attributes["url"] = url
+    return config
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the database to a revision; several callers at once wait for one another."""
+    command.upgrade(alembic_config(url), revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the database back to a revision; `base` removes everything."""
+    command.downgrade(alembic_config(url), revision)

@@ -1,0 +1,75 @@
+"""Every error that the domain of the service raises on purpose.
+
+JobsError
+├── JobNotFound             no job has this id
+├── ArtifactNotFound        the job has no such file, or the store does not hold it
+├── IllegalTransition       the job's status does not allow what was asked
+├── LeaseLost               the writer no longer owns the attempt; nothing was written
+├── StoreUnavailable        the artifact store does not answer; trying again may help
+└── BrokerUnavailable       the ring did not reach the broker; housekeeping rings again
+"""
+
+from __future__ import annotations
+
+
+class JobsError(Exception):
+    """Base of all errors of the domain."""
+
+
+class JobNotFound(JobsError):
+    """No job has this id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id!r}")
+        self.job_id = job_id
+
+    def __reduce__(self) -> tuple[type[JobNotFound], tuple[str]]:
+        return type(self), (self.job_id,)
+
+
+class ArtifactNotFound(JobsError):
+    """The job has no such file, or the store does not hold it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"there is no file {path!r}")
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[ArtifactNotFound], tuple[str]]:
+        return type(self), (self.path,)
+
+
+class IllegalTransition(JobsError):
+    """The job's status does not allow what was asked.
+
+    Attributes:
+        status: The status that the job has.
+        verb: What was asked: `cancel`, `retry`, or the name of the wanted status.
+    """
+
+    def __init__(self, status: str, verb: str) -> None:
+        super().__init__(f"a job that is {status} does not allow {verb!r}")
+        self.status = status
+        self.verb = verb
+
+    def __reduce__(self) -> tuple[type[IllegalTransition], tuple[str, str]]:
+        return type(self), (self.status, self.verb)
+
+
+class LeaseLost(JobsError):
+    """The writer no longer owns the attempt; nothing was written."""
+
+    def __init__(self, job_id: str, attempt: int) -> None:
+        super().__init__(f"attempt {attempt} of job {job_id} no longer holds the job's lease")
+        self.job_id = job_id
+        self.attempt = attempt
+
+    def __reduce__(self) -> tuple[type[LeaseLost], tuple[str, int]]:
+        return type(self), (self.job_id, self.attempt)
+
+
+class StoreUnavailable(JobsError):
+    """The artifact store does not answer; trying again may help."""
+
+
+class BrokerUnavailable(JobsError):
+    """The ring did not reach the broker; housekeeping rings again."""

@@ -1,0 +1,30 @@
+"""The few figures of a report that a list of jobs shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def headline(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of `report.json` that stand in the job's row.
+
+    Args:
+        report: A `CompressionReport.to_dict()`; parts that it lacks are left out.
+    """
+    plan, size = report.get("plan", {}), report.get("size", {})
+    found = {
+        "model_type": report.get("model", {}).get("model_type"),
+        "layers": plan.get("layers"),
+        "removed_layers": plan.get("removed_layers"),
+        "parameters": {"dense": size.get("dense_parameters"), "pruned": size.get("pruned_parameters")},
+        "perplexity": {
+            name: {"dense": item.get("dense"), "pruned": item.get("pruned")}
+            for name, item in report.get("perplexity", {}).items()
+        },
+        "speed": {name: item.get("ratio") for name, item in report.get("speed", {}).items()},
+        "round_trip_ok": report.get("round_trip", {}).get("ok"),
+        "seconds": sum(report.get("timings", {}).values()),
+        "peak_rss_bytes": report.get("resources", {}).get("peak_rss_bytes"),
+    }
+    return {name: value for name, value in found.items() if value not in (None, {})}

@@ -1,0 +1,243 @@
+"""All SQL. Times are the database's own, so that no worker's clock decides about a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Double, Select, and_, cast, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from trsp_jobs.leases import Claim
+from trsp_jobs.lifecycle import ACTIVE, Status
+from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
+
+BATCH = 100
+"""Most rows that one round of upkeep takes at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list shows; None for any. `label` is `NAME` or `NAME=VALUE`."""
+
+    status: str | None = None
+    model: str | None = None
+    label: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return the filter as conditions on `Job`."""
+        found: list[ColumnElement[bool]] = []
+        if self.status is not None:
+            found.append(Job.status == self.status)
+        if self.model is not None:
+            found.append(Job.spec["model"].astext == self.model)
+        if self.label is not None:
+            name, given, value = self.label.partition("=")
+            found.append(Job.labels.contains({name: value}) if given else Job.labels.has_key(name))
+        return found
+
+
+def get_job(session: Session, job_id: str) -> Job | None:
+    """Return a job as the database has it now."""
+    return session.get(Job, job_id, populate_existing=True)
+
+
+def lock_job(session: Session, job_id: str) -> Job | None:
+    """Return a job and keep others from changing it until the transaction ends."""
+    return _locked(session, select(Job).where(Job.id == job_id))
+
+
+def lock_claimed(session: Session, claim: Claim) -> Job | None:
+    """Return the job of a claim and lock it; None if the claim no longer holds."""
+    return _locked(session, select(Job).where(_held(claim)))
+
+
+def lock_expired(session: Session) -> Sequence[Job]:
+    """Return jobs whose lease has run out, locked; those that somebody else has locked are left out."""
+    query = select(Job).where(Job.lease_until < func.now()).order_by(Job.lease_until).limit(BATCH)
+    return session.scalars(query.with_for_update(skip_locked=True)).all()
+
+
+def lock_overdue(session: Session) -> Sequence[Job]:
+    """Return queued jobs whose queue deadline or run deadline has passed, locked."""
+    waited = func.extract("epoch", func.now() - Job.created_at)
+    ran = func.extract("epoch", func.now() - Job.started_at)
+    late = or_(and_(Job.started_at.is_(None), waited > Job.queue_deadline), ran > Job.run_deadline)
+    query = select(Job).where(Job.status == Status.QUEUED, late).order_by(Job.id).limit(BATCH)
+    return session.scalars(query.with_for_update(skip_locked=True)).all()
+
+
+def _locked(session: Session, query: Select[Job]) -> Job | None:
+    return session.scalars(query.with_for_update().execution_options(populate_existing=True)).one_or_none()
+
+
+def _held(claim: Claim) -> ColumnElement[bool]:
+    return and_(
+        Job.id == claim.job_id,
+        Job.attempt == claim.attempt,
+        Job.lease_owner == claim.owner,
+        Job.status.in_(ACTIVE),
+    )
+
+
+def take(session: Session, job_id: str, owner: str, lease_seconds: float) -> Job | None:
+    """Claim a queued job by one conditional UPDATE; None if it is not queued (any more)."""
+    query = (
+        update(Job)
+        .where(Job.id == job_id, Job.status == Status.QUEUED)
+        .values(
+            status=Status.STARTING,
+            attempt=Job.attempt + 1,
+            lease_owner=owner,
+            lease_until=func.now() + timedelta(seconds=lease_seconds),
+            started_at=func.coalesce(Job.started_at, func.now()),
+            version=Job.version + 1,
+        )
+        .returning(Job)
+    )
+    found: Job | None = session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
+    return found
+
+
+def extend_lease(session: Session, claim: Claim, lease_seconds: float) -> tuple[str, float | None] | None:
+    """Renew a lease by one UPDATE.
+
+    Returns:
+        The job's status and the seconds left to its run deadline; None if the claim no longer holds.
+    """
+    query = (
+        update(Job)
+        .where(_held(claim))
+        .values(lease_until=func.now() + timedelta(seconds=lease_seconds))
+        .returning(Job.status, _seconds_left())
+    )
+    row = session.execute(query, execution_options={"synchronize_session": False}).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+def read_orders(session: Session, claim: Claim) -> tuple[str, float | None] | None:
+    """Return what `extend_lease` returns, without renewing."""
+    row = session.execute(select(Job.status, _seconds_left()).where(_held(claim))).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+def _seconds_left() -> ColumnElement[float | None]:
+    left = Job.run_deadline - func.extract("epoch", func.now() - Job.started_at)
+    return cast(left, Double)
+
+
+def list_jobs(session: Session, chosen: JobFilter, after: str | None, limit: int) -> Sequence[Job]:
+    """Return jobs, newest first, those older than the id `after`."""
+    query = select(Job).where(*chosen.conditions()).order_by(Job.id.desc()).limit(limit)
+    return session.scalars(query if after is None else query.where(Job.id < after)).all()
+
+
+def best_queued(session: Session, device_classes: Sequence[str], preferred: str) -> str | None:
+    """Return the id of the queued job that is to go first: by priority, then `preferred`, then oldest."""
+    query = (
+        select(Job.id)
+        .where(Job.status == Status.QUEUED, Job.device_class.in_(device_classes))
+        .order_by(Job.priority.desc(), (Job.id == preferred).desc(), Job.id)
+        .limit(1)
+    )
+    return session.scalar(query)
+
+
+def count_queued(session: Session) -> int:
+    """Return how many jobs wait."""
+    return session.scalar(select(func.count()).where(Job.status == Status.QUEUED)) or 0
+
+
+def count_ahead(session: Session, job: Job) -> int:
+    """Return how many queued jobs go before this one."""
+    before = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
+    return session.scalar(select(func.count()).where(Job.status == Status.QUEUED, before)) or 0
+
+
+def never_rung(session: Session) -> Sequence[str]:
+    """Return ids of queued jobs whose ring has not reached the broker, oldest first."""
+    query = select(Job.id).where(Job.status == Status.QUEUED, Job.rung_at.is_(None))
+    return session.scalars(query.order_by(Job.id).limit(BATCH)).all()
+
+
+def rung_before(session: Session, seconds: float, limit: int) -> Sequence[str]:
+    """Return ids of queued jobs that were rung at least so many seconds ago, the longest ago first."""
+    old = Job.rung_at < func.now() - timedelta(seconds=seconds)
+    query = select(Job.id).where(Job.status == Status.QUEUED, old)
+    return session.scalars(query.order_by(Job.rung_at).limit(min(limit, BATCH))).all()
+
+
+def mark_rung(session: Session, job_id: str) -> None:
+    """Note that the broker has taken the job's id just now."""
+    query = update(Job).where(Job.id == job_id).values(rung_at=func.clock_timestamp())
+    session.execute(query, execution_options={"synchronize_session": False})
+
+
+def events_after(session: Session, job_id: str, after: int, limit: int) -> Sequence[Event]:
+    """Return a job's events with a number above `after`, in order."""
+    query = select(Event).where(Event.job_id == job_id, Event.sequence > after)
+    return session.scalars(query.order_by(Event.sequence).limit(limit)).all()
+
+
+def list_attempts(session: Session, job_id: str) -> Sequence[Attempt]:
+    """Return a job's attempts, first to last."""
+    return session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)).all()
+
+
+def get_attempt(session: Session, job_id: str, number: int) -> Attempt | None:
+    """Return one attempt."""
+    return session.get(Attempt, (job_id, number))
+
+
+def list_artifacts(session: Session, job_id: str) -> Sequence[Artifact]:
+    """Return a job's published files by path."""
+    return session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.path)).all()
+
+
+def get_artifact(session: Session, job_id: str, path: str) -> Artifact | None:
+    """Return one published file."""
+    return session.get(Artifact, (job_id, path))
+
+
+def save_worker(session: Session, values: dict[str, Any], seconds: float) -> None:
+    """Write a worker's sign of life, good for so many seconds."""
+    now = func.clock_timestamp()
+    seen = {"last_seen": now, "gone_after": now + timedelta(seconds=seconds)}
+    query = insert(WorkerNode).values(**values, **seen)
+    session.execute(query.on_conflict_do_update(index_elements=["id"], set_=seen))
+
+
+def assign_worker(session: Session, worker_id: str, job_id: str | None) -> None:
+    """Note what a worker works on; a worker without a row is passed over."""
+    query = update(WorkerNode).where(WorkerNode.id == worker_id).values(current_job=job_id)
+    session.execute(query, execution_options={"synchronize_session": False})
+
+
+def list_workers(session: Session) -> Sequence[WorkerNode]:
+    """Return the workers that are there, by id."""
+    query = select(WorkerNode).where(WorkerNode.gone_after > func.now())
+    return session.scalars(query.order_by(WorkerNode.id)).all()
+
+
+def remove_worker(session: Session, worker_id: str) -> None:
+    """Forget a worker."""
+    session.execute(delete(WorkerNode).where(WorkerNode.id == worker_id))
+
+
+def remove_gone_workers(session: Session) -> int:
+    """Forget the workers that count as gone; return how many."""
+    query = delete(WorkerNode).where(WorkerNode.gone_after < func.now()).returning(WorkerNode.id)
+    return len(session.scalars(query).all())
+
+
+def finished_before(session: Session, job_ids: Sequence[str], seconds: float) -> Sequence[str]:
+    """Return those of the given jobs that ended at least so many seconds ago, or do not exist."""
+    living = select(Job.id).where(
+        Job.id.in_(job_ids),
+        or_(Job.finished_at.is_(None), Job.finished_at > func.now() - timedelta(seconds=seconds)),
+    )
+    kept = set(session.scalars(living))
+    return [job_id for job_id in job_ids if job_id not in kept]

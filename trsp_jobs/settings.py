@@ -1,0 +1,143 @@
+"""Everything that an operator can set, in one class.
+
+Each field is read from the environment variable `TRSP_` + its name in capitals. Secrets are never printed,
+and none of them reaches the child process that works on a model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from trsp_core.sources.policy import SourcePolicy, split_roots
+
+
+class Settings(BaseSettings):
+    """The operator's settings; frozen, so that no part of a process sees other ones than the rest."""
+
+    model_config = SettingsConfigDict(env_prefix="TRSP_", extra="ignore", frozen=True)
+
+    database_url: str = Field(
+        description="PostgreSQL, as postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE.",
+        pattern=r"^postgresql\+psycopg://",
+    )
+    broker_url: str = Field(
+        description="Redis or Valkey, as redis://HOST:PORT/NUMBER.",
+        pattern=r"^(rediss?|redis\+socket)://",
+    )
+    store_url: str = Field(
+        description="Where results are kept: file:///FOLDER or s3://BUCKET/PREFIX.",
+        pattern=r"^(file:///|s3://.)",
+    )
+    data_dir: Path = Field(
+        description="This machine's own folder: scratch in work/, downloaded and converted models in cache/."
+    )
+
+    s3_endpoint: str | None = Field(None, description="Address of an S3 server other than Amazon's.")
+    s3_region: str = Field("us-east-1", description="Region of the bucket.")
+    s3_access_key_id: str | None = Field(None, description="Name of the S3 key.")
+    s3_secret_access_key: SecretStr | None = Field(None, description="The S3 key's secret.")
+
+    file_roots: Annotated[list[Path], NoDecode] = Field(
+        default_factory=list,
+        description="Folders that a job's model folders and gguf:, text:, jsonl: and parquet: files must "
+        "lie in; several are joined by the path separator. Without it a job may read none; commands that work "
+        "without a service read the same variable, and without it any file.",
+    )
+    hub_enabled: bool = Field(
+        False, description="Whether jobs may load models and data sets from the Hugging Face hub."
+    )
+
+    datasets: Path | None = Field(
+        None,
+        description="Folder with local copies of the hub's data sets (wikitext2/, ptb/, …), tried first.",
+    )
+
+    host: str = Field("127.0.0.1", description="Address that the API binds.")
+    port: int = Field(8000, description="Port that the API binds.", ge=0, le=65535)
+    public_url: str | None = Field(None, description="Address under which people reach the API.")
+    api_key: SecretStr | None = Field(
+        None, description="Key that callers of the API must show; needed for every bind that is not loopback."
+    )
+
+    queue: str = Field("trsp", description="Name of the broker's queue.", min_length=1)
+    lease_seconds: float = Field(
+        30,
+        description="How long a silent worker owns a job, seconds; renewed every third of it.",
+        gt=0,
+    )
+    max_attempts: int = Field(
+        3, description="Attempts that may end in a crash or a lost worker before the job fails.", ge=1
+    )
+    cancel_grace_seconds: float = Field(
+        10,
+        description="Time from the polite stop signal to the hard one, seconds; a training step fits in.",
+        ge=0,
+    )
+    worker_device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="What this machine's workers offer; auto looks for an NVIDIA device."
+    )
+    worker_seen_seconds: float = Field(
+        15, description="Time between a worker's signs of life, seconds; it counts as gone after three.", gt=0
+    )
+    child_memory_bytes: int | None = Field(
+        None,
+        description="Address space that one job's process may take, bytes (RLIMIT_AS); no limit unless set.",
+    )
+    child_file_bytes: int | None = Field(
+        None, description="Largest file that one job may write, bytes (RLIMIT_FSIZE); no limit unless set."
+    )
+    log_limit_bytes: int = Field(
+        5_000_000,
+        description="Most that is kept of one attempt's output, bytes; the rest is counted.",
+        ge=1000,
+    )
+    scratch_keep_seconds: float = Field(
+        86_400, description="How long a job's checkpoint is kept for a retry after it ended, seconds.", ge=0
+    )
+    housekeeping_seconds: float = Field(
+        5, description="Time between two rounds of housekeeping, seconds.", gt=0
+    )
+    ring_again_seconds: float = Field(
+        60, description="Time after which a job that still waits is rung again, seconds.", gt=0
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least weight of what is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto is console on a terminal, else JSON."
+    )
+
+    @field_validator("file_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: Any) -> Any:
+        return list(split_roots(value)) if isinstance(value, str) else value
+
+    @field_validator("data_dir", "file_roots")
+    @classmethod
+    def _absolute(cls, value: Any) -> Any:
+        return [item.resolve() for item in value] if isinstance(value, list) else value.resolve()
+
+    @property
+    def work_dir(self) -> Path:
+        """Folder of the scratch folders, one a job."""
+        return self.data_dir / "work"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of downloaded and converted models."""
+        return self.data_dir / "cache"
+
+
+def source_policy(settings: Settings) -> SourcePolicy:
+    """Return which models and texts a job may use: nothing but what the settings allow."""
+    return SourcePolicy(
+        hub_enabled=settings.hub_enabled,
+        roots=tuple(settings.file_roots),
+        cache_dir=settings.cache_dir,
+        dataset_root=settings.datasets,
+    )

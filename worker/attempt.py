@@ -1,0 +1,248 @@
+"""One attempt at a job, from the claim to its last write."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session, sessionmaker
+
+from trsp_jobs import db, service
+from trsp_jobs.errors import IllegalTransition, LeaseLost, StoreUnavailable
+from trsp_jobs.leases import AttemptEnd, Claim, JobError, PublishedFile
+from trsp_jobs.logs import AttemptLog, local_log
+from trsp_jobs.settings import Settings, source_policy
+from trsp_jobs.storage import ArtifactStore
+from worker.ending import Ending, Outcome, Stop, judge, out_of_memory_kills
+from worker.lease_keeper import LeaseKeeper
+from worker.persistence import pauses, persist
+from worker.process import Child
+from worker.publisher import publish_logs, publish_results
+from worker.scratch import Scratch
+
+log = structlog.get_logger(__name__)
+
+_PROGRESS_SECONDS = 0.5
+_WATCH_SECONDS = 0.1
+_LOG_TRIES = 3
+_REPORT_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What an attempt works with.
+
+    Attributes:
+        settings: The operator's.
+        sessions: The way to the database.
+        store: Where results go.
+        command: The child's program; path of the request and number of the pipe are appended.
+        draining: Whether this worker is shutting down.
+    """
+
+    settings: Settings
+    sessions: sessionmaker[Session]
+    store: ArtifactStore
+    command: Sequence[str]
+    draining: Callable[[], bool]
+
+
+class AttemptRun:
+    """Runs the child of a claimed job and writes down how it ended."""
+
+    def __init__(self, place: Workplace, claim: Claim) -> None:
+        self._place = place
+        self._claim = claim
+        self._scratch = Scratch(place.settings.work_dir / claim.job_id)
+        self._written_at = 0.0
+
+    def run(self) -> Outcome:
+        """Work until the attempt has ended and that is written, or until it belongs to somebody else."""
+        with LeaseKeeper(self._place.sessions, self._claim, self._place.settings.lease_seconds) as keeper:
+            try:
+                ending = self._work(keeper)
+                return self._conclude(keeper, ending)
+            except LeaseLost:
+                log.warning("the attempt belongs to somebody else; left alone")
+                return Outcome.ABANDONED
+
+    def _work(self, keeper: LeaseKeeper) -> Ending:
+        try:
+            return self._run_child(keeper)
+        except OSError as error:
+            log.exception("the worker could not run the child")
+            problem = JobError("worker_failed", f"the worker could not run the job: {error}")
+            return Ending(Outcome.CRASHED, AttemptEnd(), problem)
+
+    def _run_child(self, keeper: LeaseKeeper) -> Ending:
+        settings, claim = self._place.settings, self._claim
+        self._scratch.prepare(self._request())
+        killed_before = out_of_memory_kills()
+        output = AttemptLog(
+            local_log(settings.work_dir, claim.job_id, claim.attempt), settings.log_limit_bytes
+        )
+        with Child(settings, self._place.command, self._scratch, output) as child:
+            self._scratch.record_child(child.pid)
+            stop = self._watch(child, keeper)
+        self._scratch.forget_child()
+        self._write_progress(child)
+        end = AttemptEnd(child.exit_code, child.peak_rss_bytes)
+        return judge(end, stop, child.inbox.error, out_of_memory=out_of_memory_kills() != killed_before)
+
+    def _request(self) -> Mapping[str, Any]:
+        policy = source_policy(self._place.settings)
+        return {
+            "spec": dict(self._claim.spec),
+            "workdir": str(self._scratch.out),
+            "policy": {
+                "hub_enabled": policy.hub_enabled,
+                "roots": None if policy.roots is None else [str(root) for root in policy.roots],
+                "cache_dir": str(policy.cache_dir),
+                "dataset_root": None if policy.dataset_root is None else str(policy.dataset_root),
+            },
+        }
+
+    def _watch(self, child: Child, keeper: LeaseKeeper) -> Stop | None:
+        """Follow the child to its end; return why it was stopped."""
+        stop: Stop | None = None
+        while child.wait(_WATCH_SECONDS) is None:
+            stop = self._reason_to_stop(keeper) or stop
+            if stop is Stop.LEASE_LOST:
+                child.kill()
+            elif stop is not None:
+                child.stop(self._place.settings.cancel_grace_seconds)
+            if time.monotonic() - self._written_at >= _PROGRESS_SECONDS:
+                self._write_progress(child)
+        return stop
+
+    def _reason_to_stop(self, keeper: LeaseKeeper) -> Stop | None:
+        if keeper.lost:
+            return Stop.LEASE_LOST
+        if keeper.canceled:
+            return Stop.CANCEL
+        if keeper.overdue:
+            return Stop.DEADLINE
+        return Stop.SHUTDOWN if self._place.draining() else None
+
+    def _write_progress(self, child: Child) -> None:
+        events = child.inbox.take()
+        self._written_at = time.monotonic()
+        if not events:
+            return
+        try:
+            with db.session_scope(self._place.sessions) as session:
+                service.record_progress(session, self._claim, events)
+        except db.OUTAGES:
+            child.inbox.put_back(events)
+        except LeaseLost:
+            log.warning("progress came too late: the lease is lost")
+
+    def _conclude(self, keeper: LeaseKeeper, ending: Ending) -> Outcome:
+        """Write how the attempt ended; each write holds only if the claim still does."""
+        log.info("the child ended", outcome=ending.outcome, exit_code=ending.end.exit_code)
+        if ending.outcome is Outcome.ABANDONED:
+            raise LeaseLost(self._claim.job_id, self._claim.attempt)
+        if ending.outcome is Outcome.DONE:
+            return self._finalize(keeper, ending.end)
+        self._store_logs()
+        self._write_end(ending)
+        return ending.outcome
+
+    def _write_end(self, ending: Ending) -> None:
+        claim, end = self._claim, ending.end
+        actions: Mapping[Outcome, Callable[[Session], None]] = {
+            Outcome.CANCELED: partial(service.acknowledge_cancel, claim=claim, end=end),
+            Outcome.TIMED_OUT: partial(service.time_out, claim=claim, end=end),
+            Outcome.HANDED_OVER: partial(service.hand_over, claim=claim, end=end),
+        }
+        error = ending.error or JobError("internal_error", "the attempt ended for no known reason")
+        again = ending.outcome is Outcome.CRASHED
+        failing = partial(service.fail, claim=claim, error=error, retryable=again, end=end)
+        persist(self._place.sessions, actions.get(ending.outcome, failing))
+
+    def _finalize(self, keeper: LeaseKeeper, end: AttemptEnd) -> Outcome:
+        """Store the result's files and publish them."""
+        report = self._read_report()
+        if report is None:
+            error = JobError("crashed", "the process ended well but left no readable report.json")
+            return self._conclude(keeper, Ending(Outcome.CRASHED, end, error))
+        try:
+            persist(self._place.sessions, partial(service.begin_finalizing, claim=self._claim))
+            files = self._upload(keeper)
+            if files is None:
+                return self._conclude(keeper, Ending(Outcome.HANDED_OVER, end))
+            publish = partial(service.succeed, claim=self._claim, report=report, artifacts=files, end=end)
+            persist(self._place.sessions, publish)
+        except IllegalTransition:
+            return self._conclude(keeper, Ending(Outcome.CANCELED, end))
+        self._scratch.remove()
+        return Outcome.DONE
+
+    def _read_report(self) -> dict[str, Any] | None:
+        path = self._scratch.out / "report.json"
+        try:
+            if path.stat().st_size > _REPORT_BYTES:
+                return None
+            report = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+        return report if isinstance(report, dict) else None
+
+    def _upload(self, keeper: LeaseKeeper) -> list[PublishedFile] | None:
+        """Store the result's files, again and again while the store is away.
+
+        Returns:
+            What was stored; None if the worker is to shut down first.
+
+        Raises:
+            LeaseLost: If the job belongs to somebody else.
+            IllegalTransition: If the job is to be canceled.
+        """
+        following = pauses()
+        while True:
+            try:
+                publish_logs(self._place.store, self._scratch, self._claim.job_id)
+                return publish_results(
+                    self._place.store, self._scratch, self._claim.job_id, self._claim.attempt
+                )
+            except StoreUnavailable as error:
+                log.warning("the store does not answer; tries again", error=str(error))
+                self._explain("the work is done; the artifact store does not answer, storing is tried again")
+            stop = self._wait_for_store(keeper, following())
+            if stop is Stop.LEASE_LOST:
+                raise LeaseLost(self._claim.job_id, self._claim.attempt)
+            if stop is Stop.CANCEL:
+                raise IllegalTransition("canceling", "succeed")
+            if stop is Stop.SHUTDOWN:
+                return None
+
+    def _wait_for_store(self, keeper: LeaseKeeper, seconds: float) -> Stop | None:
+        """Wait, but not when there is a reason to stop; a deadline is none once the work is done."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            reason = self._reason_to_stop(keeper)
+            if reason not in (None, Stop.DEADLINE):
+                return reason
+            threading.Event().wait(_WATCH_SECONDS)
+        return None
+
+    def _explain(self, reason: str) -> None:
+        persist(self._place.sessions, partial(service.explain, claim=self._claim, reason=reason))
+
+    def _store_logs(self) -> None:
+        """Store the attempts' logs; if the store stays away, they wait in the scratch folder."""
+        following = pauses()
+        for _ in range(_LOG_TRIES):
+            try:
+                publish_logs(self._place.store, self._scratch, self._claim.job_id)
+            except StoreUnavailable as error:
+                log.warning("the log is not stored yet", error=str(error))
+                time.sleep(following())
+            else:
+                return

@@ -1,0 +1,60 @@
+"""A worker's row: who it is, and the thread that says that it is there."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+
+import psutil
+import structlog
+
+from trsp_jobs import db, service
+from trsp_jobs.service import WorkerFacts
+from worker.runtime import Runtime, offered_device
+
+log = structlog.get_logger(__name__)
+
+
+def new_worker_id() -> str:
+    """Return the host's name and a random part."""
+    return f"{socket.gethostname()[:90]}-{secrets.token_hex(4)}"
+
+
+class SignOfLife:
+    """Says every few seconds that the worker is there, until it is stopped; then says goodbye."""
+
+    def __init__(self, runtime: Runtime, worker_id: str) -> None:
+        self._runtime = runtime
+        self._facts = WorkerFacts(
+            id=worker_id,
+            host=socket.gethostname()[:100],
+            device=offered_device(runtime.settings),
+            memory_bytes=psutil.virtual_memory().total,
+        )
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name="sign-of-life", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say goodbye, as far as the database can be reached."""
+        self._ended.set()
+        self._thread.join()
+        try:
+            with db.session_scope(self._runtime.sessions) as session:
+                service.forget_worker(session, self._facts.id)
+        except db.OUTAGES as error:
+            log.warning("left without a goodbye", error=type(error).__name__)
+
+    def _repeat(self) -> None:
+        seconds = self._runtime.settings.worker_seen_seconds
+        while not self._ended.is_set():
+            try:
+                with db.session_scope(self._runtime.sessions) as session:
+                    service.see_worker(session, self._facts, seconds=seconds)
+            except db.OUTAGES as error:
+                log.warning("the database does not answer", error=type(error).__name__)
+            self._ended.wait(seconds)

@@ -1,0 +1,54 @@
+"""Puts an attempt's files into the store."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from pathlib import Path
+
+from trsp_jobs.errors import StoreUnavailable
+from trsp_jobs.leases import PublishedFile
+from trsp_jobs.logs import LOG_NAME, stored_log
+from trsp_jobs.storage import ArtifactStore
+from worker.scratch import Scratch
+
+_MEDIA_TYPES = {".jsonl": "application/jsonl", ".safetensors": "application/octet-stream"}
+
+
+def publish_file(store: ArtifactStore, folder: str, path: str, local: Path) -> PublishedFile:
+    """Store one file and check that what was sent is what lies on the disk.
+
+    Args:
+        store: The store.
+        folder: The attempt's folder in the store.
+        path: Where the file is to lie in it.
+        local: The file.
+
+    Raises:
+        StoreUnavailable: If the store does not answer, or the file changed while it was sent.
+    """
+    sent = store.put_file(f"{folder}/{path}", local)
+    with local.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sent.sha256:
+            raise StoreUnavailable(f"{path} changed while it was sent")
+    return PublishedFile(path, sent.size, sent.sha256, media_type(path))
+
+
+def media_type(path: str) -> str:
+    """Return the media type of a file, by its name."""
+    suffix = Path(path).suffix
+    return _MEDIA_TYPES.get(suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream"
+
+
+def publish_results(store: ArtifactStore, scratch: Scratch, job_id: str, attempt: int) -> list[PublishedFile]:
+    """Store all files that an attempt made for publication, and its log."""
+    folder = f"jobs/{job_id}/attempts/{attempt}"
+    named = [(path.relative_to(scratch.out).as_posix(), path) for path in scratch.results()]
+    named += [(LOG_NAME, path) for number, path in scratch.logs() if number == attempt]
+    return [publish_file(store, folder, name, path) for name, path in named]
+
+
+def publish_logs(store: ArtifactStore, scratch: Scratch, job_id: str) -> None:
+    """Store the logs of all attempts that lie in the scratch folder; those stored before are replaced."""
+    for number, path in scratch.logs():
+        store.put_file(stored_log(job_id, number), path)

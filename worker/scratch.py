@@ -1,0 +1,149 @@
+"""A job's folder on this machine: what the child is given, what it makes, what earlier attempts left.
+
+data_dir/work/JOB/
+  request.json      what the child is to do
+  child.json        which process group works on it
+  attempts/N.log    output of each attempt
+  tmp/              the child's TMPDIR, empty at the start of each attempt
+  out/              the child's work folder: result and checkpoint
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_KILL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """The folder of one job."""
+
+    root: Path
+
+    @property
+    def out(self) -> Path:
+        """The child's work folder."""
+        return self.root / "out"
+
+    @property
+    def tmp(self) -> Path:
+        """The child's temporary folder."""
+        return self.root / "tmp"
+
+    @property
+    def request(self) -> Path:
+        """What the child is to do."""
+        return self.root / "request.json"
+
+    @property
+    def _child(self) -> Path:
+        return self.root / "child.json"
+
+    def prepare(self, request: Mapping[str, Any]) -> None:
+        """Make the folder ready for an attempt: no process of an earlier one, an empty tmp, the request."""
+        self.kill_leftover()
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        for folder in (self.out, self.tmp):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.request, json.dumps(request).encode())
+
+    def record_child(self, pid: int) -> None:
+        """Write down which process group works here, so that a later attempt can end it."""
+        started = psutil.Process(pid).create_time()
+        write_whole(self._child, json.dumps({"pid": pid, "started": started}).encode())
+
+    def kill_leftover(self) -> int:
+        """Kill what is left of an earlier attempt's process group, and wait; return how many there were."""
+        left = list(self._leftover())
+        for process in left:
+            try:
+                process.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(left, timeout=_KILL_SECONDS)
+        self._child.unlink(missing_ok=True)
+        return len(left)
+
+    def _leftover(self) -> Iterator[psutil.Process]:
+        record = self._read_child()
+        if record is None or _is_reused(*record):
+            return
+        pid, started = record
+        for process in psutil.process_iter(["create_time"]):
+            if process.info["create_time"] >= started - 1 and _session(process.pid) == pid:
+                yield process
+
+    def _read_child(self) -> tuple[int, float] | None:
+        try:
+            record = json.loads(self._child.read_bytes())
+            return int(record["pid"]), float(record["started"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def forget_child(self) -> None:
+        """Note that no process works here any more."""
+        self._child.unlink(missing_ok=True)
+
+    def logs(self) -> list[tuple[int, Path]]:
+        """Return the logs that lie here, each with its attempt's number."""
+        found = (self.root / "attempts").glob("*.log")
+        return sorted((int(path.stem), path) for path in found if path.stem.isdecimal())
+
+    def results(self) -> Iterator[Path]:
+        """Return the files that the child made for publication: regular ones, no checkpoint, no links."""
+        for folder, names, files in os.walk(self.out):
+            here = Path(folder)
+            names[:] = [name for name in names if here != self.out or name != "checkpoint"]
+            yield from (here / name for name in sorted(files) if _is_plain(here / name))
+
+    def remove(self) -> None:
+        """Remove the folder with everything in it."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees all of it or nothing."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def idle_folders(work_dir: Path, seconds: float) -> list[Scratch]:
+    """Return the folders of jobs that nothing was written to for so many seconds."""
+    if not work_dir.is_dir():
+        return []
+    oldest = time.time() - seconds
+    found = (path for path in work_dir.iterdir() if path.is_dir() and path.name.startswith("job_"))
+    return [Scratch(path) for path in found if path.stat().st_mtime < oldest]
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and not path.name.endswith(".part")
+
+
+def _is_reused(pid: int, started: float) -> bool:
+    try:
+        return abs(psutil.Process(pid).create_time() - started) > 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None

@@ -19,9 +19,10 @@ def returning_freed_memory() -> Iterator[None]:
     """Let freed tensors leave the process for the time of the block, and at its end all that is free.
 
     By default glibc raises its threshold with every freed block, up to 32 MiB: activations of many sizes then
-    come from a heap that tears, and the peak of a stage grows by hundreds of megabytes
-    (`benchmarks/memory.py`). The price is that the kernel clears each tensor's pages anew, so training steps
-    and measurements of speed are better off without.
+    come from a heap that tears, and the peak of a stage grows by the better part of a gigabyte, differently in
+    every run (`benchmarks/allocator.py`). The price is that the kernel clears each tensor's pages anew; large
+    pages, which torch asks for where `THP_MEM_ALLOC_ENABLE` is set, take some of it back. Measurements of
+    speed are better off without.
     """
     if platform.libc_ver()[0] != "glibc":
         yield

@@ -178,7 +178,8 @@ class CompressionJob:
             return saved.transfer, saved.tokens
         steps = method.transfer_steps(work, plan)
         self.reporter.begin("stage2", steps, "the kept layers learn what the others knew")
-        transfer = method.transfer(work, plan)
+        with returning_freed_memory():
+            transfer = method.transfer(work, plan)
         tensors = self._rounded(work.decoder, plan, transfer)
         save_transfer(self.space, transfer, tensors, work.tokens)
         return transfer, work.tokens

@@ -13,7 +13,6 @@ from typing import Protocol
 from torch import Tensor
 
 from trsp_core.absorb import Refit, absorb, gaps
-from trsp_core.allocator import returning_freed_memory
 from trsp_core.budget import Passes
 from trsp_core.decoder import Decoder
 from trsp_core.method_options import MethodOptions
@@ -126,16 +125,15 @@ def refit_gaps(
             chosen=plan.order,
         )
 
-    with returning_freed_memory():
-        refits = absorb(
-            work.decoder,
-            work.windows,
-            plan.removed,
-            ridge=ridge,
-            passes=work.passes,
-            on_refit=tell,
-            should_stop=work.should_stop,
-        )
+    refits = absorb(
+        work.decoder,
+        work.windows,
+        plan.removed,
+        ridge=ridge,
+        passes=work.passes,
+        on_refit=tell,
+        should_stop=work.should_stop,
+    )
     work.tokens.forward += 3 * work.windows.numel()
     changed = frozenset(work.decoder.mlp_output_name(refit.layer) for refit in refits)
     first = plan.layers and plan.removed and plan.removed[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,6 +15,7 @@ from trsp_cli.doctor import doctor
 from trsp_cli.output import HANDLED, Exit, Output, Usage, report
 from trsp_cli.up import up
 from trsp_cli.usage import problem_of
+from trsp_core.allocator import ENVIRONMENT
 
 app = typer.Typer(
     name="trsp",
@@ -63,6 +65,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry of the command."""
+    os.environ.update({**ENVIRONMENT, **os.environ})
     sys.exit(run(sys.argv[1:]))
 
 

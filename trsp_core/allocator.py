@@ -10,6 +10,8 @@ from contextlib import contextmanager
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 LARGE_BYTES = 2**20
 """From this size on an allocation is mapped, and goes back to the system when it is freed."""
+ENVIRONMENT = {"THP_MEM_ALLOC_ENABLE": "1"}
+"""What a process that will work on a CPU starts with: torch then asks for large pages, which are cleared faster."""
 MOST_BYTES = 32 * 2**20
 """The largest threshold that glibc takes, which it reaches by itself in a process with large tensors."""
 
@@ -20,9 +22,8 @@ def returning_freed_memory() -> Iterator[None]:
 
     By default glibc raises its threshold with every freed block, up to 32 MiB: activations of many sizes then
     come from a heap that tears, and the peak of a stage grows by the better part of a gigabyte, differently in
-    every run (`benchmarks/allocator.py`). The price is that the kernel clears each tensor's pages anew; large
-    pages, which torch asks for where `THP_MEM_ALLOC_ENABLE` is set, take some of it back. Measurements of
-    speed are better off without.
+    every run (`benchmarks/allocator.py`). The price is that the kernel clears each tensor's pages anew, of which
+    `ENVIRONMENT` takes some back; measurements of speed are better off without.
     """
     if platform.libc_ver()[0] != "glibc":
         yield

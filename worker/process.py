@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from trsp_core.allocator import ENVIRONMENT
 from trsp_jobs.logs import AttemptLog
 from trsp_jobs.settings import Settings
 from worker.inbox import Inbox
@@ -33,6 +34,7 @@ def child_environment(parent: Mapping[str, str], settings: Settings, scratch: Sc
     }
     root = str(Path(__file__).resolve().parent.parent)
     return {
+        **ENVIRONMENT,
         **kept,
         "PYTHONPATH": root,
         "PYTHONUNBUFFERED": "1",

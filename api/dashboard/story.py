@@ -82,12 +82,11 @@ class Story:
         self._figures(stage, data)
 
     def _count_time(self, event: models.Event, stage: str) -> None:
-        """Add the time since the last progress to the stage that this one belongs to, within one attempt."""
+        """Add the time since the last progress to the stage that it came from, within one attempt."""
         self.seconds.setdefault(stage, 0.0)
         if self.since is None or self.attempt != event.attempt or self.stage is None:
             return
-        owner = self.stage if self.stage == stage else stage
-        self.seconds[owner] += max(0.0, (event.at - self.since).total_seconds())
+        self.seconds[self.stage] += max(0.0, (event.at - self.since).total_seconds())
 
     def _figures(self, stage: str, data: Mapping[str, Any]) -> None:
         for name, value in data.get("metrics", {}).items():

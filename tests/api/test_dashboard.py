@@ -142,7 +142,7 @@ def test_the_time_of_a_stage_counts_over_attempts_but_not_between_them() -> None
     story = Story()
     story.take([event(1, "resolve", 0), event(2, "stage1", 2), event(3, "stage1", 10)])
     story.take([event(4, "stage1", 100, attempt=2), event(5, "stage1", 105, attempt=2)])
-    assert story.seconds == {"resolve": 0.0, "stage1": 15.0}
+    assert story.seconds == {"resolve": 2.0, "stage1": 13.0}
 
 
 def test_a_step_taken_again_replaces_its_point_and_curves_stay_small() -> None:

@@ -102,12 +102,13 @@ def test_nothing_secret_reaches_the_child(bench: Bench, monkeypatch: pytest.Monk
     assert "hidden-value" not in text
     assert "store-secret" not in text
     allowed = {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "HF_HOME", "TRSP_DATASETS"}
-    allowed |= {"PYTHONPATH", "PYTHONUNBUFFERED", "TRSP_CACHE", "TMPDIR"}
+    allowed |= {"PYTHONPATH", "PYTHONUNBUFFERED", "TRSP_CACHE", "TMPDIR", "THP_MEM_ALLOC_ENABLE"}
     left = {
         name for name in seen["environment"] if not name.startswith(("OMP_", "MKL_", "OPENBLAS_", "CUDA_"))
     }
     assert left <= allowed
     assert seen["environment"]["OMP_NUM_THREADS"] == "1"
+    assert seen["environment"]["THP_MEM_ALLOC_ENABLE"] == "1"
     assert seen["environment"]["TMPDIR"].startswith(str(bench.settings.work_dir))
     assert seen["sid"] == seen["pid"]
     assert seen["oom"] == "500"

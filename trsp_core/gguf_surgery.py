@@ -19,6 +19,7 @@ from trsp_core.pruned_config import check_kept
 from trsp_core.safetensors_file import PIECE_BYTES
 from trsp_core.sources.facts import block_index, gguf_layers
 from trsp_core.sources.gguf_file import SCALARS, GgufHeader, GgufPlace, GgufTensor, read_gguf_header
+from trsp_core.sources.gguf_types import GGUF_TYPES
 from trsp_core.sources.policy import refused
 
 KEPT_LAYERS = "trsp.kept_layers"
@@ -85,7 +86,8 @@ def read_gguf_model(path: Path) -> GgufModel:
         raise refused(message, parts)
     architecture = check_position_free(header, path)
     layers = gguf_layers(header, path)
-    model = GgufModel(path, header, architecture, layers, _alignment(header, path), _sizes(header, path))
+    sizes = tuple(_bytes(tensor, path) for tensor in header.tensors)
+    model = GgufModel(path, header, architecture, layers, _alignment(header, path), sizes)
     _check_places(model)
     _check_layers_alike(model)
     _check_lists(model)
@@ -138,23 +140,16 @@ def _alignment(header: GgufHeader, path: Path) -> int:
     return value
 
 
-def _sizes(header: GgufHeader, path: Path) -> tuple[int, ...]:
-    from gguf.constants import GGML_QUANT_SIZES
-
-    known = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
-    return tuple(_bytes(tensor, known.get(tensor.type), path) for tensor in header.tensors)
-
-
-def _bytes(tensor: GgufTensor, block: tuple[int, int] | None, path: Path) -> int:
+def _bytes(tensor: GgufTensor, path: Path) -> int:
+    block = GGUF_TYPES.get(tensor.type)
     if block is None:
         raise refused(
             f"{path.name}: tensor {tensor.name!r} is of the unknown type {tensor.type}.", tensor.type
         )
-    elements, size = block
-    if not tensor.shape or tensor.shape[0] % elements:
+    if not tensor.shape or tensor.shape[0] % block.elements:
         message = f"{path.name}: rows of tensor {tensor.name!r}, {list(tensor.shape)}, are no whole blocks."
         raise refused(message, tensor.name)
-    return tensor.elements // elements * size
+    return tensor.elements // block.elements * block.bytes
 
 
 def _check_places(model: GgufModel) -> None:

@@ -20,6 +20,7 @@ from tests.trsp_core.gguf_files import tensor_bytes, values, write_gguf
 from trsp_core.errors import Cancelled, InvalidSpec, ModelRefused, OutputRefused
 from trsp_core.gguf_layers import POSITION_BOUND, POSITION_FREE
 from trsp_core.gguf_surgery import read_gguf_model, remove_from_gguf
+from trsp_core.sources.gguf_types import GGUF_TYPES
 from trsp_core.surgery import pruned_view
 
 LAYERS = 4
@@ -105,6 +106,11 @@ def test_the_gguf_package_reads_what_is_written(source: Path, tmp_path: Path) ->
     reader = gguf.GGUFReader(cut(source, tmp_path / "cut.gguf", [1]))
     assert all(tensor.data_offset % 32 == 0 for tensor in reader.tensors)
     assert (tmp_path / "cut.gguf").stat().st_size % 32 == 0
+
+
+def test_the_table_of_types_is_that_of_the_format() -> None:
+    theirs = {int(kind): (kind.name, *sizes) for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
+    assert {number: tuple(kind) for number, kind in GGUF_TYPES.items()} == theirs
 
 
 def test_what_is_no_selection_or_no_new_file_is_refused_and_leaves_nothing(

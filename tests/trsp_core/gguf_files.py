@@ -8,8 +8,12 @@ from typing import Any
 
 import gguf
 import numpy as np
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from tests.trsp_core.conftest import save_tokenizer
+from trsp_core.export.gguf_check import TEXTS
+from trsp_core.export.gguf_vocabulary import SPLITS as EXPRESSIONS
 
 WIDTH = 32
 VOCABULARY = 260
@@ -99,6 +103,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, place: Path) -> None:
     table = json.loads((place / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"]
     tokens = sorted(table, key=table.get)
     tokens[-1] = tokens[60] + tokens[61]
+    tokens[-2] = "<|endoftext|>"
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
@@ -106,3 +111,65 @@ def _add_tokenizer(writer: gguf.GGUFWriter, place: Path) -> None:
     writer.add_token_merges([f"{tokens[60]} {tokens[61]}"])
     writer.add_bos_token_id(256)
     writer.add_eos_token_id(257)
+
+
+SPLITS: dict[str, Any] = {
+    "gpt-2": pre_tokenizers.ByteLevel(add_prefix_space=False),
+    "smollm": pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    ),
+    "llama-bpe": None,
+    "qwen2": None,
+}
+for _pattern, _name in EXPRESSIONS.items():
+    SPLITS[_name] = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+SIZE = 320
+"""Rows of the embedding: more than the tokenizers of `save_bpe` have tokens."""
+
+
+def save_bpe(folder: Path, split: str = "gpt-2") -> None:
+    """Save a byte-level BPE tokenizer, or one with byte fallback as SentencePiece makes, that was trained."""
+    tokenizer = _with_fallback() if split == "sentencepiece" else _byte_level(split)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    fast.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    fast.save_pretrained(folder)
+
+
+def _byte_level(split: str) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = SPLITS[split]
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<s>", "</s>", "<unk>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    return tokenizer
+
+
+def _with_fallback() -> Tokenizer:
+    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"<0x{byte:02X}>": byte + 3 for byte in range(256)}
+    for token in ("▁", "t", "h", "e", "o", "w", "▁t", "he", "▁the", "wo"):
+        vocabulary[token] = len(vocabulary)
+    merges = [("▁", "t"), ("h", "e"), ("▁t", "he"), ("w", "o")]
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return tokenizer

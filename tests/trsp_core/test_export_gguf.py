@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from tests.trsp_core.conftest import tiny_model
 from tests.trsp_core.gguf_files import SIZE, SPLITS, save_bpe, values
@@ -19,11 +21,12 @@ from tests.trsp_core.test_pipeline import spec_of
 from trsp_core.checkpoint import load_tokenizer
 from trsp_core.config import CompressionSpec
 from trsp_core.errors import Cancelled, InputRefused, ModelRefused, NumericalFailure, RoundTripFailed
-from trsp_core.export import gguf_tensors
+from trsp_core.export import gguf_check, gguf_check_child, gguf_tensors
 from trsp_core.export.base import Origin
 from trsp_core.export.gguf import GgufExport, prove_gguf, write_gguf
 from trsp_core.export.gguf_check import TEXTS, gguf_tokenizer
 from trsp_core.export.gguf_check_child import round_weights
+from trsp_core.export.gguf_vocabulary import SPLITS as SPLITS_BY_EXPRESSION
 from trsp_core.manifest import mismatches
 from trsp_core.pipeline import compress
 from trsp_core.preflight import preflight
@@ -37,6 +40,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "qwen3": {"use_sliding_window": False, "head_dim": 128},
     "phi3": {},
 }
+LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}
+LLAMA3 = {
+    **LINEAR,
+    "rope_type": "llama3",
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 128,
+}
 ORIGIN = Origin("Tiny", (0, 2), 4)
 
 
@@ -45,6 +56,12 @@ def saved(folder: Path, family: str, *, split: str = "gpt-2", dtype: Any = None,
     model.to(dtype or torch.float32).save_pretrained(folder)
     save_bpe(folder, split)
     return folder
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prove files in this process; that a fresh one does it too is tested once."""
+    monkeypatch.setattr(gguf_check, "_run", gguf_check_child.main)
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -69,6 +86,32 @@ def test_float32_is_the_same_model(family: str, tmp_path: Path) -> None:
     write_gguf(folder, path, "f32", ORIGIN)
     expected = logits(AutoModelForCausalLM.from_pretrained(folder))
     torch.testing.assert_close(logits(loaded(path)), expected, atol=1e-5, rtol=0)
+
+
+def factor(index: int) -> float:
+    """Return Llama 3.1's factor of a frequency as it was published, for heads of 8 and `LLAMA3`."""
+    length = 2 * math.pi * 1e4 ** (index / 4)
+    if length < 128 / 4:
+        return 1.0
+    if length > 128:
+        return 4.0
+    smooth = (128 / length - 1.0) / (4.0 - 1.0)
+    return 1.0 / ((1 - smooth) / 4.0 + smooth)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "factors"), [(LINEAR, [4.0] * 4), (LLAMA3, [factor(index) for index in range(4)])]
+)
+def test_rope_scaling_becomes_the_tensor_that_llama_cpp_divides_by(
+    rotation: dict[str, Any], factors: list[float], tmp_path: Path, in_process: None
+) -> None:
+    folder = saved(tmp_path / "model", "llama", rope_parameters=rotation, max_position_embeddings=512)
+    path = tmp_path / "out.gguf"
+    write_gguf(folder, path, "f16", ORIGIN)
+    found = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
+    assert found["rope_freqs.weight"].tolist() == pytest.approx(factors, rel=1e-5)
+    assert rotation is LINEAR or len({round(value, 3) for value in factors}) == 3
+    assert "with the folder's config" in prove_gguf(folder, path, "f16")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -119,6 +162,12 @@ def test_the_tokenizer_gives_the_same_ids(split: str, llama: Path, tmp_path: Pat
         assert (kinds[0], kinds[3], told["tokenizer.ggml.add_bos_token"]) == (2, 6, True)
         scores = dict(zip(told["tokenizer.ggml.tokens"], told["tokenizer.ggml.scores"], strict=True))
         assert scores["▁t"] > scores["he"] > scores["▁the"] > scores["wo"] > scores["w"]
+
+
+def test_splitting_rules_are_those_that_readers_have_for_the_names() -> None:
+    assert {name: GGUF_PRE_TOKENIZER_SPLITS[name] for name in SPLITS_BY_EXPRESSION.values()} == {
+        name: expression for expression, name in SPLITS_BY_EXPRESSION.items()
+    }
 
 
 def test_pieces_of_any_size_give_the_same_file(
@@ -176,7 +225,8 @@ def refusal(model: Path, policy: SourcePolicy) -> str:
         ("mistral", {"sliding_window": 8}, "8 of 128 tokens"),
         ("qwen2", {"use_sliding_window": True}, "8 of 128 tokens"),
         ("qwen3", {"head_dim": 16}, "heads of 128"),
-        ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "linear"),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "dynamic"),
+        ("qwen2", {**CHANGES["qwen2"], "rope_parameters": LINEAR}, "this model's is linear"),
     ],
 )
 def test_what_gguf_cannot_say_is_refused(
@@ -254,7 +304,7 @@ def _rounded(folder: Path, kind: str) -> Any:
     return model
 
 
-def test_a_file_that_is_not_the_model_fails_and_goes(llama: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_the_model_fails_and_goes(llama: Path, tmp_path: Path, in_process: None) -> None:
     path = tmp_path / "out.gguf"
     write_gguf(llama, path, "f32", ORIGIN)
     data = bytearray(path.read_bytes())

@@ -9,7 +9,7 @@ from typing import Any
 
 import gguf
 import numpy as np
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from trsp_core.architectures import architecture_of
 from trsp_core.checkpoint import load_tokenizer
@@ -18,7 +18,7 @@ from trsp_core.errors import ModelRefused, Problem, RoundTripFailed
 from trsp_core.export.base import Exported, Origin
 from trsp_core.export.gguf_check import TEXTS, check_gguf, gguf_tokenizer
 from trsp_core.export.gguf_models import POINTER, family_of
-from trsp_core.export.gguf_tensors import KINDS, StoredTensor, stored_tensors
+from trsp_core.export.gguf_tensors import KINDS, MadeTensor, StoredTensor, rotation_factors, stored_tensors
 from trsp_core.export.gguf_vocabulary import GgufVocabulary, read_vocabulary
 from trsp_core.files import check_room, file_written_whole, storage_errors
 from trsp_core.gguf_surgery import KEPT_LAYERS, SOURCE_LAYERS
@@ -30,6 +30,7 @@ _FILE_TYPES = {
     "f16": gguf.LlamaFileType.MOSTLY_F16,
     "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
 }
+Tensor = StoredTensor | MadeTensor
 _HEADER_BYTES = 64 * 1024 * 1024
 
 
@@ -42,8 +43,7 @@ class GgufExport:
         Raises:
             ModelRefused: With the reason.
         """
-        config = full_config(folder)
-        family_of(config)
+        family_of(full_config(folder).to_dict())
         with tempfile.TemporaryDirectory(prefix="trsp-gguf-") as place:
             path = Path(place) / "vocabulary.gguf"
             write_gguf(folder, path, "f32", Origin("vocabulary"), tensors=[])
@@ -72,18 +72,22 @@ def prove_gguf(folder: Path, path: Path, kind: str) -> str:
             f"{path.name} is not the model in {folder}: logits differ by {found.max_abs_logit_difference:g}"
             f" (allowed {found.tolerance:g}), token ids equal: {found.tokens_equal}"
         )
+    how = " with the folder's config, as it reads no rope scaling from GGUF" if found.own_config else ""
+    difference = f"{found.max_abs_logit_difference:.2g}"
     return (
-        f"{path.name}: loaded again by transformers; logits differ by {found.max_abs_logit_difference:.2g} from the"
-        f" rounded weights' (allowed {found.tolerance:.2g}); rounding changes logits by {found.rounding:.2%} of their"
-        " size; token ids are the same"
+        f"{path.name}: loaded again by transformers{how}; logits differ by {difference} from the rounded weights'"
+        f" (allowed {found.tolerance:.2g}); rounding changes logits by {found.rounding:.2%} of their size; token ids"
+        " are the same"
     )
 
 
-def full_config(folder: Path) -> dict[str, Any]:
+def full_config(folder: Path) -> PreTrainedConfig:
     """Return a folder's config with every default filled in."""
     with quiet_transformers():
-        loaded = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return dict(loaded.to_dict())
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    return config
 
 
 def write_gguf(
@@ -92,7 +96,7 @@ def write_gguf(
     kind: str,
     origin: Origin,
     *,
-    tensors: Sequence[StoredTensor] | None = None,
+    tensors: Sequence[Tensor] | None = None,
     should_stop: StopFn = never,
 ) -> None:
     """Write a model folder as a GGUF file, whole or not at all; the peak is a few MiB beside the vocabulary.
@@ -111,11 +115,15 @@ def write_gguf(
         StorageFull: If the disk has too little room.
         Cancelled: If `should_stop` said so; nothing is left.
     """
-    config = full_config(folder)
+    loaded = full_config(folder)
+    config = loaded.to_dict()
     family, architecture = family_of(config), architecture_of(config["model_type"])
     vocabulary = read_vocabulary(folder, config["vocab_size"])
     if tensors is None:
-        tensors = stored_tensors(folder, architecture, family, config, KINDS[kind])
+        tensors = [
+            *rotation_factors(loaded),
+            *stored_tensors(folder, architecture, family, config, KINDS[kind]),
+        ]
     check_room(target.parent, _HEADER_BYTES + sum(tensor.nbytes for tensor in tensors))
     with storage_errors(target), file_written_whole(target) as temporary:
         writer = gguf.GGUFWriter(temporary, family.architecture)
@@ -124,11 +132,9 @@ def write_gguf(
         _write(writer, tensors, should_stop)
 
 
-def _write(writer: Any, tensors: Sequence[StoredTensor], should_stop: StopFn) -> None:
+def _write(writer: Any, tensors: Sequence[Tensor], should_stop: StopFn) -> None:
     for tensor in tensors:
-        writer.add_tensor_info(
-            tensor.name, tensor.info.shape, np.dtype(np.float32), tensor.nbytes, tensor.kind
-        )
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.nbytes, tensor.kind)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

@@ -44,12 +44,15 @@ class GgufCheck:
         tolerance: Largest such difference that passes.
         rounding: What rounding itself does to the logits: root mean square of the differences to the model
             that is not rounded, over that of its logits, each position's mean taken off.
+        own_config: Whether the file was loaded with the folder's config: transformers does not read rope
+            scaling from GGUF, which llama.cpp does.
         tokens_equal: Whether both tokenizers gave the same ids for every text.
     """
 
     max_abs_logit_difference: float
     tolerance: float
     rounding: float
+    own_config: bool
     tokens_equal: bool
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 
 import gguf
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 _SHAPE = (2, 32)
 
@@ -66,17 +66,21 @@ def main(request: dict[str, Any]) -> None:
         AutoTokenizer.from_pretrained(place, **options),
     ]
     texts = [[tokenizer(text)["input_ids"] for text in request["texts"]] for tokenizer in tokenizers]
+    config = AutoConfig.from_pretrained(request["folder"])
+    own = config.rope_parameters["rope_type"] != "default"
     model = load(request["folder"])
     ids = probe(model.config)
     exact = logits_of(model, ids)
     round_weights(model, request["kind"])
     expected = logits_of(model, ids)
     del model
-    logits = logits_of(load(place, **options), ids)
+    given = {**options, "config": config} if own else options
+    logits = logits_of(load(place, **given), ids)
     found = {
         "max_abs_logit_difference": float((logits - expected).abs().max()),
         "max_abs_logit": float(expected.abs().max()),
         "rounding": share(logits - exact, exact),
+        "own_config": own,
         "tokens_equal": texts[0] == texts[1],
     }
     Path(request["answer"]).write_text(json.dumps(found))

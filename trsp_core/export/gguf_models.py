@@ -13,6 +13,8 @@ from trsp_core.sources.policy import Source
 from trsp_core.sources.validate import CONFIG, read_json
 
 POINTER = "/export/formats"
+DEFAULT_ROTATION = "default"
+_AS_FACTORS = (DEFAULT_ROTATION, "linear", "llama3")
 _HEAD_OF_QWEN3 = 128
 
 
@@ -23,6 +25,7 @@ class GgufFamily:
     Attributes:
         architecture: GGUF's name of the architecture.
         permuted: Query and key rows are stored in the order of llama.cpp's rotary embedding.
+        rotations: Kinds of rotary embedding that the file can state; all but the default as a tensor of factors.
         window: Sliding window where the config states none.
         window_switch: Config key that must be true for the window to hold.
         head_size: The head size that readers take for given; None where the file states it.
@@ -30,14 +33,15 @@ class GgufFamily:
 
     architecture: str
     permuted: bool = False
+    rotations: tuple[str, ...] = (DEFAULT_ROTATION,)
     window: int | None = None
     window_switch: str | None = None
     head_size: int | None = None
 
 
 FAMILIES: Mapping[str, GgufFamily] = {
-    "llama": GgufFamily("llama", permuted=True),
-    "mistral": GgufFamily("llama", permuted=True, window=4096),
+    "llama": GgufFamily("llama", permuted=True, rotations=_AS_FACTORS),
+    "mistral": GgufFamily("llama", permuted=True, rotations=_AS_FACTORS, window=4096),
     "qwen2": GgufFamily("qwen2", window=4096, window_switch="use_sliding_window"),
     "qwen3": GgufFamily("qwen3", window=4096, window_switch="use_sliding_window", head_size=_HEAD_OF_QWEN3),
     "phi3": GgufFamily("phi3"),
@@ -72,7 +76,7 @@ def family_of(config: Mapping[str, Any]) -> GgufFamily:
     if family is None:
         known = ", ".join(sorted(FAMILIES))
         raise _refused(f"gguf is not written for {model_type!r} models; it is for {known}.", model_type)
-    _check_rotation(config)
+    _check_rotation(config, family)
     _check_window(config, family)
     for key in ("attention_bias", "mlp_bias"):
         if config.get(key):
@@ -85,11 +89,21 @@ def family_of(config: Mapping[str, Any]) -> GgufFamily:
     return family
 
 
-def _check_rotation(config: Mapping[str, Any]) -> None:
+def rotation_of(config: Mapping[str, Any]) -> str:
+    """Return the kind of rotary embedding that a config names."""
     rotation = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rotation.get("rope_type") or rotation.get("type") or "default"
-    if kind != "default":
-        raise _refused(f"transformers does not read rope scaling ({kind}) from gguf.", kind)
+    return str(rotation.get("rope_type") or rotation.get("type") or DEFAULT_ROTATION)
+
+
+def _check_rotation(config: Mapping[str, Any], family: GgufFamily) -> None:
+    kind = rotation_of(config)
+    if kind not in family.rotations:
+        known = ", ".join(family.rotations)
+        message = (
+            f"gguf's {family.architecture} is written with the rope scaling {known}; this model's is {kind}."
+        )
+        raise _refused(message, kind)
+    rotation = config.get("rope_parameters") or {}
     share = config.get("partial_rotary_factor") or rotation.get("partial_rotary_factor") or 1.0
     if share != 1.0:
         raise _refused(f"transformers does not read partial rotation ({share}) from gguf.", share)

@@ -11,10 +11,12 @@ from typing import Any, BinaryIO
 import gguf
 import numpy as np
 import numpy.typing as npt
+from transformers import PreTrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from trsp_core.architectures import Architecture
 from trsp_core.errors import ModelRefused, NumericalFailure
-from trsp_core.export.gguf_models import GgufFamily
+from trsp_core.export.gguf_models import DEFAULT_ROTATION, GgufFamily, rotation_of
 from trsp_core.safetensors_file import ITEM_BYTES, PIECE_BYTES, Header, TensorInfo
 from trsp_core.sources.validate import headers
 
@@ -47,6 +49,11 @@ class StoredTensor:
     def info(self) -> TensorInfo:
         """Its element type, sizes and place in the source."""
         return self.header.tensors[self.source]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+        return self.info.shape
 
     @property
     def nbytes(self) -> int:
@@ -82,6 +89,43 @@ class StoredTensor:
             for first in range(0, rows, step):
                 count = min(step, rows - first)
                 yield _floats(file.read(count * row_bytes), self.info.dtype).reshape(count, width)
+
+
+@dataclass(frozen=True)
+class MadeTensor:
+    """A small float32 tensor that the source does not hold; offers the writer the same."""
+
+    name: str
+    values: Floats
+    kind: Kind = Kind.F32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+        return self.values.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes in the result."""
+        return self.values.nbytes
+
+    def tofile(self, file: BinaryIO) -> None:
+        """Write it."""
+        file.write(self.values.tobytes())
+
+
+def rotation_factors(config: PreTrainedConfig) -> list[MadeTensor]:
+    """Return what the rotary frequencies are divided by, where they are scaled, as the tensor that tells it."""
+    kind = rotation_of(config.to_dict())
+    if kind == DEFAULT_ROTATION:
+        return []
+    scaled, factor = ROPE_INIT_FUNCTIONS[kind](config, "cpu")
+    if factor != 1.0:
+        raise ModelRefused(f"gguf's rope factors cannot scale attention, and {kind} does by {factor}.")
+    size = 2 * len(scaled)
+    steps = np.arange(0, size, 2, dtype=np.float64) / size
+    plain = 1.0 / float(config.rope_parameters["rope_theta"]) ** steps
+    return [MadeTensor("rope_freqs.weight", (plain / scaled.double().numpy()).astype(np.float32))]
 
 
 def stored_tensors(

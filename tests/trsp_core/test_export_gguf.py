@@ -12,7 +12,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaTokenizer
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from tests.trsp_core.conftest import tiny_model
@@ -26,12 +26,14 @@ from trsp_core.export.base import Origin
 from trsp_core.export.gguf import GgufExport, prove_gguf, write_gguf
 from trsp_core.export.gguf_check import TEXTS, gguf_tokenizer
 from trsp_core.export.gguf_check_child import round_weights
+from trsp_core.export.gguf_models import check_source
 from trsp_core.export.gguf_vocabulary import SPLITS as SPLITS_BY_EXPRESSION
+from trsp_core.export.gguf_vocabulary import read_vocabulary
 from trsp_core.manifest import mismatches
 from trsp_core.pipeline import compress
 from trsp_core.preflight import preflight
 from trsp_core.results import RoundTrip
-from trsp_core.sources import SourcePolicy
+from trsp_core.sources import Source, SourcePolicy, inspect
 
 CHANGES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -264,6 +266,36 @@ def test_tokenizers_that_gguf_has_no_words_for_are_refused(
     assert said in refusal(folder, policy)
     (folder / "tokenizer.json").unlink()
     assert "tokenizer.json" in refusal(folder, policy)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sliding_window": "wide"}, {"rope_parameters": ["default"]}],
+)
+def test_a_config_of_wrong_types_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model", "mistral")
+    config = {**json.loads((folder / "config.json").read_text()), **changes}
+    (folder / "config.json").write_text(json.dumps(config))
+    source = Source("m", "folder", folder, "")
+    with pytest.raises(ModelRefused, match="wrong type"):
+        check_source(source, inspect(source))
+
+
+def test_a_vocabulary_that_the_tokenizer_cannot_fill_is_refused_at_once(llama: Path) -> None:
+    with pytest.raises(ModelRefused, match="one of them is wrong"):
+        read_vocabulary(llama, 10**12)
+
+
+@pytest.mark.parametrize("bos", [True, False])
+def test_a_tokenizer_of_llamas_own_class_goes_through(bos: bool, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model", "llama", split="sentencepiece")
+    made = json.loads((folder / "tokenizer.json").read_text())["model"]
+    merges = [tuple(merge) for merge in made["merges"]]
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    LlamaTokenizer(vocab=made["vocab"], merges=merges, add_bos_token=bos).save_pretrained(folder)
+    assert (load_tokenizer(folder)("the").input_ids[0] == 1) == bos
+    GgufExport().check(folder)
 
 
 def test_a_tokenizer_that_would_give_other_ids_is_refused(tmp_path: Path) -> None:

@@ -129,6 +129,20 @@ def test_what_is_no_selection_or_no_new_file_is_refused_and_leaves_nothing(
     assert (tmp_path / "there.gguf").read_text() == "mine"
 
 
+def test_a_kill_leaves_no_file_of_that_name(source: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from trsp_core.gguf_surgery import *; "
+        "remove_from_gguf(read_gguf_model(Path(sys.argv[1])), Path(sys.argv[2]), [0], "
+        "should_stop=lambda: os.kill(os.getpid(), 9))"
+    )
+    target = tmp_path / "cut.gguf"
+    done = subprocess.run([sys.executable, "-c", code, str(source), str(target)], check=False)
+    assert done.returncode == -9
+    assert not target.exists()
+    assert all(path.name.startswith(".cut.gguf.") for path in tmp_path.iterdir())
+    cut(source, target, [0])
+
+
 @pytest.mark.parametrize("name", sorted(POSITION_BOUND))
 def test_layers_that_know_their_position_are_refused_with_the_reason(name: str, tmp_path: Path) -> None:
     said = refusal(write_gguf(tmp_path / "m.gguf", layers=2, architecture=name))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +182,23 @@ def _add_vocabulary(writer: Any, vocabulary: GgufVocabulary, folder: Path) -> No
         writer.add_token_scores(list(vocabulary.scores))
     if vocabulary.space_prefix is not None:
         writer.add_add_space_prefix(vocabulary.space_prefix)
-    special = gguf.SpecialVocab(folder, n_vocab=len(vocabulary.tokens))
-    special.merges = [" ".join(merge) for merge in vocabulary.merges]
-    special.add_to_gguf(writer, quiet=True)
+    with _quiet_gguf():
+        special = gguf.SpecialVocab(folder, n_vocab=len(vocabulary.tokens))
+        special.merges = [" ".join(merge) for merge in vocabulary.merges]
+        special.add_special_token = {"bos": False, "eos": False, **special.add_special_token}
+        special.add_to_gguf(writer, quiet=True)
+
+
+@contextmanager
+def _quiet_gguf() -> Iterator[None]:
+    """Keep the package from warning of templates for pairs of texts, which no job uses."""
+    logger = logging.getLogger("gguf")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _check_tokenizer(folder: Path, path: Path) -> None:

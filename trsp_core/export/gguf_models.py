@@ -58,7 +58,10 @@ def check_source(source: Source, facts: ModelFacts) -> None:
         family_of({"model_type": facts.model_type})
         return
     config = read_json(source.path / CONFIG)
-    family_of(config)
+    try:
+        family_of(config)
+    except (AttributeError, TypeError) as error:
+        raise _refused(f"{CONFIG} has a value of the wrong type: {error}.", CONFIG) from error
     read_vocabulary(source.path, facts.vocabulary)
 
 

@@ -14,6 +14,7 @@ from trsp_core.sources.validate import read_json
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Kinds of tokens, by the format's numbers."""
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+_MOST_PADDING = 100_000
 _FILE = "tokenizer.json"
 SPLITS: Mapping[str, str] = {
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -84,6 +85,10 @@ def _added(data: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _by_id(table: Mapping[str, int], size: int) -> tuple[str, ...]:
+    if size - len(table) > _MOST_PADDING:
+        raise _refused(
+            f"the model's vocabulary is {size}, the tokenizer's {len(table)}: one of them is wrong."
+        )
     tokens = [f"[PAD{number}]" for number in range(size)]
     for token, number in table.items():
         if not 0 <= number < size:

@@ -19,7 +19,7 @@ from tests.trsp_core.conftest import tiny_model
 from tests.trsp_core.gguf_files import SIZE, SPLITS, save_bpe, values
 from tests.trsp_core.test_pipeline import spec_of
 from trsp_core.checkpoint import load_tokenizer
-from trsp_core.config import CompressionSpec
+from trsp_core.config import CompressionSpec, Export
 from trsp_core.errors import Cancelled, InputRefused, ModelRefused, NumericalFailure, RoundTripFailed
 from trsp_core.export import gguf_check, gguf_check_child, gguf_tensors
 from trsp_core.export.base import Origin
@@ -334,6 +334,23 @@ def _rounded(folder: Path, kind: str) -> Any:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     round_weights(model, kind)
     return model
+
+
+def test_a_file_of_an_earlier_attempt_is_only_proved(llama: Path, tmp_path: Path, in_process: None) -> None:
+    options, exporter = Export(gguf_type="f32"), GgufExport()
+    first = exporter.export(llama, tmp_path, options, ORIGIN)
+    made = (tmp_path / "model-f32.gguf").stat().st_ino
+    assert exporter.export(llama, tmp_path, options, ORIGIN) == first
+    assert first.file == "model-f32.gguf"
+    assert (tmp_path / first.file).stat().st_ino == made
+
+
+def test_a_file_that_cannot_be_read_fails_with_what_was_said_and_goes(llama: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.gguf"
+    path.write_bytes(b"GGUF")
+    with pytest.raises(RoundTripFailed, match="ended with code 1"):
+        prove_gguf(llama, path, "f32")
+    assert not path.exists()
 
 
 def test_a_file_that_is_not_the_model_fails_and_goes(llama: Path, tmp_path: Path, in_process: None) -> None:

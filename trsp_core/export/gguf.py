@@ -18,7 +18,7 @@ from trsp_core.checkpoint import load_tokenizer
 from trsp_core.config import Export
 from trsp_core.errors import ModelRefused, Problem, RoundTripFailed
 from trsp_core.export.base import Exported, Origin
-from trsp_core.export.gguf_check import TEXTS, check_gguf, gguf_tokenizer
+from trsp_core.export.gguf_check import TEXTS, GgufCheck, check_gguf, gguf_tokenizer
 from trsp_core.export.gguf_models import POINTER, family_of
 from trsp_core.export.gguf_tensors import KINDS, MadeTensor, StoredTensor, rotation_factors, stored_tensors
 from trsp_core.export.gguf_vocabulary import GgufVocabulary, read_vocabulary
@@ -65,11 +65,18 @@ def prove_gguf(folder: Path, path: Path, kind: str) -> str:
     """Load the file in a fresh process, compare it with the folder, and return a sentence with the figures.
 
     Raises:
-        RoundTripFailed: If it is not the model in the folder, rounded as `kind` rounds; the file is gone then.
+        RoundTripFailed: If it is not the model in the folder, rounded as `kind` rounds. The file is gone
+            then, as it is after an interruption.
     """
-    found = check_gguf(folder, path, kind)
+    try:
+        return _proof(check_gguf(folder, path, kind), folder, path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _proof(found: GgufCheck, folder: Path, path: Path) -> str:
     if not found.ok:
-        path.unlink()
         raise RoundTripFailed(
             f"{path.name} is not the model in {folder}: logits differ by {found.max_abs_logit_difference:g}"
             f" (allowed {found.tolerance:g}), token ids equal: {found.tokens_equal}"

@@ -47,7 +47,7 @@ def assemble(job: CompressionJob, prepared: Prepared, cut: Cut, judged: Judged) 
         seed=job.spec.seed,
         started_at=job.space.started_at,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=cut.transfer.notes,
+        notes=(*cut.transfer.notes, *(item.note for item in cut.exported)),
     )
 
 

@@ -141,8 +141,13 @@ class Export:
 
     formats: tuple[str, ...] = option(
         ("safetensors",),
-        about="Formats of the result; safetensors in this release.",
-        choices=("safetensors",),
+        about="Formats of the result; the safetensors folder, which the proofs need, is always written.",
+        choices=tuple(registry.EXPORTS),
+    )
+    gguf_type: str = option(
+        "f16",
+        about="Element type of a GGUF result; vectors stay float32 in each.",
+        choices=("f16", "f32", "q8_0"),
     )
 
 

@@ -23,6 +23,7 @@ from trsp_core.config import CompressionSpec
 from trsp_core.decoder import Decoder, assign, switched_off
 from trsp_core.device import Placement, torch_dtype
 from trsp_core.errors import OutputRefused, RoundTripFailed
+from trsp_core.export.base import Exported, Exporter, Origin
 from trsp_core.files import write_json_atomically
 from trsp_core.judge import Surroundings, held_out_windows, paired, perplexities_of_folder, speed_of_removal
 from trsp_core.methods.base import Method, TokenCount, Transfer, Work
@@ -59,6 +60,7 @@ class Cut:
     transfer: Transfer
     trip: RoundTrip
     tokens: TokenCount
+    exported: tuple[Exported, ...]
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class CompressionJob:
         folder = materialize(self.checked.source, self.policy)
         self.reporter.begin("preflight", 1, self._intent())
         self._pin_source()
+        for exporter in self._exporters().values():
+            exporter.check(folder)
         self.reporter.begin("calibrate", 1, f"text {self.spec.calibration.set}")
         tokenizer = load_tokenizer(folder)
         texts = self._texts(tokenizer) if judged else ()
@@ -168,7 +172,7 @@ class CompressionJob:
         transfer, tokens = self._transfer(work, method, plan)
         self._remove(prepared, work, plan, transfer)
         trip = self._round_trip(work, plan)
-        return Cut(plan, transfer, trip, tokens)
+        return Cut(plan, transfer, trip, tokens, self._export(plan))
 
     def _transfer(self, work: Work, method: Method, plan: PruningPlan) -> tuple[Transfer, TokenCount]:
         """Change the kept weights, or take them from the checkpoint, in the precision they are saved in."""
@@ -240,6 +244,27 @@ class CompressionJob:
             )
         self.space.save(_TRIP, asdict(trip))
         return trip
+
+    def _exporters(self) -> dict[str, Exporter]:
+        """Return the formats beside the folder that were asked for."""
+        entries = {name: registry.EXPORTS[name] for name in self.spec.export.formats}
+        return {name: registry.load(entry.target)() for name, entry in entries.items() if entry.target}
+
+    def _export(self, plan: PruningPlan) -> tuple[Exported, ...]:
+        """Write and prove the result in the other formats, or take from the checkpoint that it is done."""
+        origin = Origin(self.spec.model, plan.kept, self.checked.facts.layers)
+        folder, done = self.space.folder, []
+        for name, exporter in self._exporters().items():
+            saved = self.space.load(f"export_{name}")
+            if saved is None:
+                self.reporter.begin("round_trip", 1, f"the result is written as {name} and loaded again")
+                made = exporter.export(
+                    folder / MODEL, folder, self.spec.export, origin, should_stop=self.should_stop
+                )
+                saved = asdict(made)
+                self.space.save(f"export_{name}", saved)
+            done.append(Exported(**saved))
+        return tuple(done)
 
     def judge(self, prepared: Prepared, cut: Cut) -> Judged:
         """Measure the dense and the saved model on the same windows, and their speed side by side."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from trsp_core import registry
 from trsp_core.calibration.base import check_text
 from trsp_core.config import CompressionSpec, Evaluation
 from trsp_core.errors import InputRefused, InvalidSpec, Problem
@@ -71,6 +72,10 @@ def preflight(spec: CompressionSpec, policy: SourcePolicy) -> Preflight:
     for place, reference in enumerate(spec.evaluation.references()):
         pointer = f"/evaluation/perplexity/{place}"
         _collect(problems, partial(check_text, reference, window or 1, policy, pointer=pointer))
+    for name in spec.export.formats:
+        check = registry.EXPORTS[name].check
+        if check is not None:
+            _collect(problems, partial(registry.load(check), source, facts))
     if problems or count is None or sequence is None or window is None:
         raise InvalidSpec(*problems)
     return Preflight(

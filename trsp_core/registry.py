@@ -30,6 +30,15 @@ class SetEntry:
     needs_hub: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ExportEntry:
+    """An export format: its class's address and that of its torch-free check of a source; neither for the folder."""
+
+    summary: str
+    target: str | None = None
+    check: str | None = None
+
+
 METHODS: Mapping[str, MethodEntry] = {
     "trsp": MethodEntry(
         "trsp_core.methods.trsp:Trsp", TrspOptions, "learned gates, verified; then two-stage transfer"
@@ -61,6 +70,15 @@ CALIBRATION_SETS: Mapping[str, SetEntry] = {
     "ptb": SetEntry("trsp_core.calibration.hub:PennTreebank", "Penn Treebank", needs_hub=True),
     "c4": SetEntry("trsp_core.calibration.hub:C4", "C4, English, one shard", needs_hub=True),
     "alpaca": SetEntry("trsp_core.calibration.hub:Alpaca", "Alpaca instructions", needs_hub=True),
+}
+
+EXPORTS: Mapping[str, ExportEntry] = {
+    "safetensors": ExportEntry("the model folder"),
+    "gguf": ExportEntry(
+        "one file for llama.cpp",
+        "trsp_core.export.gguf:GgufExport",
+        "trsp_core.export.gguf_models:check_source",
+    ),
 }
 
 

@@ -78,7 +78,7 @@ def test_all_problems_are_told_at_once() -> None:
         ({**SHORT, "evaluation": {"tasks": ["piqa"]}}, "/evaluation/tasks", "this release"),
         ({**SHORT, "evaluation": {"perplexity": ["nope"]}}, "/evaluation/perplexity/0", "nope"),
         ({**SHORT, "evaluation": {"speed": {"batch": 0}}}, "/evaluation/speed/batch", "at least 1"),
-        ({**SHORT, "export": {"formats": ["gguf"]}}, "/export/formats/0", "safetensors"),
+        ({**SHORT, "export": {"formats": ["onnx"]}}, "/export/formats/0", "safetensors, gguf"),
         ({**SHORT, "device": "gpu"}, "/device", "cuda:N"),
         ({**SHORT, "dtype": "float8"}, "/dtype", "float32"),
         ({**SHORT, "model": "  "}, "/model", "empty"),

@@ -11,6 +11,7 @@ from trsp_core.architectures import Architecture, architecture_of
 from trsp_core.results import ModelFacts
 from trsp_core.safetensors_file import DTYPE_NAMES, TensorInfo
 from trsp_core.sources.gguf_file import GgufHeader, gguf_model_type, read_gguf_header
+from trsp_core.sources.gguf_types import GGUF_TYPES
 from trsp_core.sources.policy import Source, refused
 from trsp_core.sources.validate import CONFIG, MAX_LAYERS, read_json, tensor_table, weight_files
 
@@ -135,11 +136,8 @@ def _embedding_shape(header: GgufHeader, path: Path) -> tuple[int, ...]:
 
 
 def _main_gguf_type(header: GgufHeader) -> str:
-    from gguf.constants import GGMLQuantizationType
-
     sizes: Counter[int] = Counter()
     for tensor in header.tensors:
         sizes[tensor.type] += tensor.elements
     number = sizes.most_common(1)[0][0]
-    known = {int(item): str(item.name) for item in GGMLQuantizationType}
-    return known.get(number, f"type {number}")
+    return GGUF_TYPES[number].name if number in GGUF_TYPES else f"type {number}"

@@ -157,7 +157,9 @@ def remove(
     _check_layers(gone, facts.layers)
     kept = [layer for layer in range(facts.layers) if layer not in set(gone)]
     target = words.absolute(out)
-    card = removal_card(facts.layers, kept, origin=removal_origin(source, sorted(gone)))
+    changed = "Its weights were dequantized first." if source.kind in ("gguf", "demo") else ""
+    origin = removal_origin(source, sorted(gone))
+    card = removal_card(facts.layers, kept, changed=changed, origin=origin)
     with _stoppable() as stop, opened(source, policy) as (folder, read):
         remove_streamed(folder, target, kept, read=read, card=card, should_stop=stop.is_set)
     data = {"model": str(target), "removed_layers": sorted(gone), "kept_layers": kept}

@@ -137,8 +137,8 @@ def remove_streamed(
     check_kept(kept, layers)
     shards = _plan(headers(source_folder), read, kept, architecture, overrides or {})
     total = sum(entry.bytes for _, entries, _ in shards for entry in entries)
-    check_room(out_folder, total)
     with folder_written_whole(out_folder, replace=replace) as temporary:
+        check_room(temporary, total)
         done = 0
         for entry in _written(shards, temporary):
             done += entry.bytes

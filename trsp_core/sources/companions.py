@@ -46,8 +46,8 @@ def copy_companions(source: Path, target: Path, card: str) -> None:
 def write_card(folder: Path, card: str) -> None:
     """Add a paragraph to the folder's model card, or begin one with it; what is there stays byte for byte."""
     path = folder / _CARD
-    before = path.read_bytes().rstrip() + b"\n\n" if path.exists() else b""
-    path.write_bytes(before + f"{card.strip()}\n".encode())
+    before = path.read_bytes().rstrip() if path.exists() else b""
+    path.write_bytes(before + (b"\n\n" if before else b"") + f"{card.strip()}\n".encode())
 
 
 def removal_card(layers: int, kept: Sequence[int], *, changed: str = "", origin: str = "") -> str:

@@ -25,7 +25,7 @@ from trsp_core.sources.validate import CONFIG, INDEX, check_config, check_folder
 
 _FORMAT = "v1"
 _MOST_OBJECTS = 10_000
-_MOST_BYTES = 64 * 1024 * 1024
+_MOST_BYTES = 256 * 1024 * 1024
 _ADDRESS = re.compile(r"//([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?")
 _SMALL = (CONFIG, INDEX, *QUANTIZER_FILES, *COMPANIONS)
 
@@ -103,11 +103,13 @@ def _draw(store: Bucket, objects: list[StoredObject], folder: Path, policy: Sour
     found = {item.name: item for item in objects}
     for item in objects:
         _make_hole(folder, item)
+    small = [item for item in objects if _is_small(item.name)]
+    if sum(item.size for item in small) > _MOST_BYTES:
+        raise refused(f"its configs and companions are larger than {_MOST_BYTES} bytes.")
     _fill(store, found[CONFIG], folder)
     check_config(read_json(folder / CONFIG), quantized=policy.quantized)
-    for item in objects:
-        if item.name != CONFIG and _is_small(item.name):
-            _fill(store, item, folder)
+    for item in small:
+        _fill(store, item, folder)
     for path in weight_files(folder):
         _fill_header(store, found[path.name], path)
     check_folder(folder, _trusting(policy, folder))
@@ -133,8 +135,6 @@ def _is_small(name: str) -> bool:
 
 
 def _fill(store: Bucket, item: StoredObject, folder: Path) -> None:
-    if item.size > _MOST_BYTES:
-        raise refused(f"{item.name} is larger than {_MOST_BYTES} bytes.", item.name)
     (folder / item.name).write_bytes(b"".join(store.read(item, 0, item.size)))
 
 

@@ -1,8 +1,9 @@
 """Streamed removal from a made checkpoint of 4 GB in 4 shards: its peak memory, and its speed beside `cp`.
 
 Each repeat times, one after the other, `trsp remove` as a process of its own, `cp` of the shards that it
-wrote, and `cp` followed by `sync` of them, since a removal does not return before its bytes are on the disk.
-Before each, everything is on the disk and the input is in the page cache or, in the cold rows, not there.
+wrote, and `cp` followed by `sync` of them. Before each, everything is on the disk and the input is in the page
+cache or, in the cold rows, not there. The limit of speed is held against `cp` and `sync`, since a removal does
+not return before its bytes are on the disk either; plain `cp` with free memory only fills the page cache.
 """
 
 from __future__ import annotations
@@ -172,13 +173,13 @@ def main() -> None:
         result = measured(Path(name).absolute(), given.repeats)
     from machine import machine
 
-    limits = {"peak_rss_bytes": RSS_LIMIT, "of_cp": SPEED_LIMIT}
+    limits = {"peak_rss_bytes": RSS_LIMIT, "of_cp_and_sync": SPEED_LIMIT}
     text = json.dumps({"machine": machine(), "limits": limits, **result}, indent=2)
     print(text)
     if given.out:
         given.out.write_text(text + "\n")
     rows = result["rows"].values()
-    sys.exit(any(row["peak_rss_bytes"] > RSS_LIMIT or row["of_cp"] < SPEED_LIMIT for row in rows))
+    sys.exit(any(row["peak_rss_bytes"] > RSS_LIMIT or row["of_cp_and_sync"] < SPEED_LIMIT for row in rows))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from tests.trsp_core.made_checkpoints import VOCABULARY, WIDTH, Kinds, contents, made, stored
 from trsp_core import file_copy
 from trsp_core.architectures import architecture_of
-from trsp_core.errors import ModelRefused
+from trsp_core.errors import ModelRefused, WorkFailed
 from trsp_core.safetensors_file import ITEM_BITS
 from trsp_core.sources import SourcePolicy, inspect, resolve
 from trsp_core.sources.companions import write_card
@@ -165,6 +165,15 @@ def test_nothing_that_the_kernel_says_otherwise_is_swallowed(
     with pytest.raises(OSError, match="Input/output"):
         remove_streamed(source, tmp_path / "out", KEPT)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_file_that_became_shorter_ends_the_work(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"0123456789")
+    with (tmp_path / "out").open("wb", buffering=0) as out:
+        file_copy.FileRange(tmp_path / "f", 2, 10).append_to(out.fileno())
+        with pytest.raises(WorkFailed, match="f became shorter"):
+            file_copy.FileRange(tmp_path / "f", 5, 12).append_to(out.fileno())
+    assert (tmp_path / "out").read_bytes() == b"2345678956789"
 
 
 # Companions

@@ -109,7 +109,8 @@ def _draw(store: Bucket, objects: list[StoredObject], folder: Path, policy: Sour
     _fill(store, found[CONFIG], folder)
     check_config(read_json(folder / CONFIG), quantized=policy.quantized)
     for item in small:
-        _fill(store, item, folder)
+        if item.name != CONFIG:
+            _fill(store, item, folder)
     for path in weight_files(folder):
         _fill_header(store, found[path.name], path)
     check_folder(folder, _trusting(policy, folder))

@@ -1,7 +1,8 @@
 """Streamed removal from a made checkpoint of 4 GB in 4 shards: its peak memory, and its speed beside `cp`.
 
 Each repeat times, one after the other, `trsp remove` as a process of its own, `cp` of the shards that it
-wrote, and `cp` followed by `sync` of them. Before each, everything is on the disk and the input is in the page
+wrote, and `cp` followed by `sync` of them, in each of their six orders in turn, since a disk that discards what
+the one before wrote is slower for a while. Before each, everything is on the disk and the input is in the page
 cache or, in the cold rows, not there. The limit of speed is held against `cp` and `sync`, since a removal does
 not return before its bytes are on the disk either; plain `cp` with free memory only fills the page cache.
 """
@@ -9,6 +10,7 @@ not return before its bytes are on the disk either; plain `cp` with free memory 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -128,11 +130,13 @@ def contenders(place: Path) -> dict[str, tuple[Path, list[str]]]:
 
 
 def measure(place: Path, repeats: int, *, cold: bool) -> dict[str, list[tuple[float, int]]]:
-    """Time the contenders in turns."""
+    """Time the contenders in turns, in another order each time."""
     found: dict[str, list[tuple[float, int]]] = {name: [] for name in contenders(place)}
-    for _ in range(repeats):
-        for name, (folder, command) in contenders(place).items():
+    orders = itertools.cycle(itertools.permutations(contenders(place).items()))
+    for order in itertools.islice(orders, repeats):
+        for name, (folder, command) in order:
             settle(weights(folder), cold=cold)
+            time.sleep(1)
             found[name].append(run(command))
             shutil.rmtree(place / "out")
     return found
@@ -166,7 +170,7 @@ def main() -> None:
     """Print the figures; exit code 1 if a limit is broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(), help="where 11 GB may lie for a few minutes")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=6)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder, prefix=".surgery.") as name:

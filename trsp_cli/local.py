@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,8 @@ from trsp_core.errors import Cancelled, Problem
 Model = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help=r"Folder, \[hf:]ORG/NAME\[@REVISION], gguf:FILE or demo:smollm2-135m."
+        metavar="MODEL",
+        help=r"Folder, \[hf:]ORG/NAME\[@REVISION], s3://BUCKET/PREFIX, gguf:FILE or demo:smollm2-135m.",
     ),
 ]
 
@@ -149,19 +150,23 @@ def remove(
     if out.suffix == ".gguf":
         _remove_from_gguf(context.obj, model, words.absolute(out), layers, plan_file)
         return
-    from trsp_core.sources import SourcePolicy, inspect, materialize, resolve
+    from trsp_core.sources import SourcePolicy, inspect, opened, resolve
+    from trsp_core.sources.companions import removal_card, removal_origin
     from trsp_core.surgery import remove_streamed
 
     output: Output = context.obj
-    policy = SourcePolicy.from_environment()
+    policy = replace(SourcePolicy.from_environment(), quantized=True)
     source = resolve(model, policy)
     facts = inspect(source)
     gone = words.layer_list(layers) if layers is not None else _planned(plan_file, facts.layers)
     _check_layers(gone, facts.layers)
     kept = [layer for layer in range(facts.layers) if layer not in set(gone)]
     target = words.absolute(out)
-    with _stoppable() as stop:
-        remove_streamed(materialize(source, policy), target, kept, should_stop=stop.is_set)
+    changed = "Its weights were dequantized first." if source.kind in ("gguf", "demo") else ""
+    origin = removal_origin(source, sorted(gone))
+    card = removal_card(facts.layers, kept, changed=changed, origin=origin)
+    with _stoppable() as stop, opened(source, policy) as (folder, read):
+        remove_streamed(folder, target, kept, read=read, card=card, should_stop=stop.is_set)
     _tell_removed(output, target, gone, kept)
 
 

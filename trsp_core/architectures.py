@@ -71,6 +71,11 @@ class Architecture:
         """Prefix of everything but the head; checkpoints saved from the bare model leave it out."""
         return self.layers.partition(".")[0]
 
+    @property
+    def stack(self) -> str:
+        """Name of the list of layers in the module that holds it."""
+        return self.layers.rpartition(".")[2]
+
     def mlp_output_added(self, config: Mapping[str, Any]) -> bool:
         """Whether the MLP's output joins the residual stream untouched, so that a refit is linear."""
         return self.norm_after is None or bool(config.get(self.norm_after, True))

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -90,7 +91,8 @@ def write_json_atomically(path: Path, value: Any) -> None:
 def folder_written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a temporary folder beside `target` that takes its name when the block ends without an error.
 
-    After an error or an interruption `target` is as it was and the temporary folder is gone.
+    After an error or an interruption `target` is as it was and the temporary folder is gone. A process that
+    is killed leaves one, with a name that begins with a dot; the next call for the same `target` removes it.
 
     Args:
         target: Where the folder shall be.
@@ -103,16 +105,60 @@ def folder_written_whole(target: Path, *, replace: bool = False) -> Iterator[Pat
     """
     check_free(target, replace=replace)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
-    try:
-        with storage_errors(target):
-            yield temporary
-            _settle(temporary)
-            _take_name(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    _remove_abandoned(target)
+    with _part_of(target) as temporary:
+        try:
+            with storage_errors(target):
+                yield temporary
+                _settle(temporary)
+                _take_name(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
     sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _part_of(target: Path) -> Iterator[Path]:
+    """Give a new folder beside `target`, locked as long as the block runs.
+
+    Between its making and its locking another process may take it for abandoned; then there is another one.
+    """
+    while True:
+        part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+        held = _lock(part, fcntl.LOCK_EX)
+        if part.exists():
+            break
+    try:
+        yield part
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the parts of `target` that nobody holds: their makers were killed."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}\.part")
+    for path in target.parent.iterdir():
+        if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            held = _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if held is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(held)
+
+
+def _lock(folder: Path, how: int) -> int | None:
+    """Lock a folder and return its descriptor; None where it is held, gone, or on a disk without locks."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def check_free(target: Path, *, replace: bool = False) -> None:

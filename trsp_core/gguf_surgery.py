@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trsp_core.errors import ModelRefused
+from trsp_core.file_copy import PIECE_BYTES
 from trsp_core.files import check_new_file, check_room, file_written_whole, storage_errors
 from trsp_core.gguf_layers import check_position_free
 from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.pruned_config import check_kept
-from trsp_core.safetensors_file import PIECE_BYTES
 from trsp_core.sources.facts import block_index, gguf_layers
 from trsp_core.sources.gguf_file import SCALARS, GgufHeader, GgufPlace, GgufTensor, read_gguf_header
 from trsp_core.sources.gguf_types import GGUF_TYPES

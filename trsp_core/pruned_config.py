@@ -8,6 +8,7 @@ from typing import Any
 
 from trsp_core.architectures import LAYER_TYPES, Architecture
 from trsp_core.errors import InvalidSpec, Problem
+from trsp_core.pruned_quantization import QUANTIZATION, pruned_quantization
 
 _DEFAULT_WINDOW = 4096
 _DEFAULT_WINDOW_LAYERS = 28
@@ -52,6 +53,8 @@ def pruned_config(
     for name in architecture.per_layer_lists:
         if result.get(name) is not None:
             result[name] = [result[name][index] for index in kept]
+    if QUANTIZATION in result:
+        result[QUANTIZATION] = pruned_quantization(result[QUANTIZATION], kept, layers, architecture.stack)
     result[architecture.layer_count] = len(kept)
     return result
 

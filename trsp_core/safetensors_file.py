@@ -15,10 +15,15 @@ from math import prod
 from pathlib import Path
 from typing import Any, TypeGuard
 
-ITEM_BYTES: Mapping[str, int] = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
-    "U16": 2, "U32": 4, "U64": 8, "F8_E4M3": 1, "F8_E5M2": 1,
+from trsp_core.file_copy import FileRange, write_all
+
+ITEM_BITS: Mapping[str, int] = {
+    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "C64": 64,
+    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
+"""All element types of the format (safetensors 0.8), by their size."""
 DTYPE_NAMES: Mapping[str, str] = {
     "F64": "float64",
     "F32": "float32",
@@ -30,7 +35,6 @@ DTYPE_NAMES: Mapping[str, str] = {
     "U8": "uint8",
 }
 MAX_HEADER_BYTES = 100_000_000
-PIECE_BYTES = 4 * 1024 * 1024
 
 
 class SafetensorsError(ValueError):
@@ -79,6 +83,11 @@ class Header:
     data_start: int
     raw: bytes
 
+    def span(self, name: str) -> tuple[int, int]:
+        """Return where a tensor's bytes begin and end in the file."""
+        info = self.tensors[name]
+        return self.data_start + info.begin, self.data_start + info.end
+
 
 def read_header(path: Path) -> Header:
     """Read and check the header of a file.
@@ -118,12 +127,12 @@ def _tensor(name: str, entry: Any, file: str) -> TensorInfo:
     if not isinstance(entry, dict):
         raise SafetensorsError(f"{file}: tensor {name!r} is described by no object.")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BITS:
         raise SafetensorsError(f"{file}: tensor {name!r} has the unknown element type {dtype!r}.")
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         raise SafetensorsError(f"{file}: tensor {name!r} has a wrong shape or place.")
     info = TensorInfo(dtype, tuple(shape), *offsets)
-    if info.bytes != info.elements * ITEM_BYTES[dtype]:
+    if info.bytes * 8 != info.elements * ITEM_BITS[dtype]:
         raise SafetensorsError(
             f"{file}: tensor {name!r} has {info.bytes} bytes, which its shape does not give."
         )
@@ -145,18 +154,7 @@ def _check_places(tensors: Mapping[str, TensorInfo], size: int, file: str) -> No
         raise SafetensorsError(f"{file} has {size} bytes of tensors where its header tells of {end}.")
 
 
-def pieces(path: Path, header: Header, name: str) -> Iterator[bytes]:
-    """Read a tensor's bytes in pieces of at most 4 MiB."""
-    info = header.tensors[name]
-    with path.open("rb") as file:
-        file.seek(header.data_start + info.begin)
-        left = info.bytes
-        while left:
-            piece = file.read(min(PIECE_BYTES, left))
-            if not piece:
-                raise SafetensorsError(f"{path.name} became shorter while it was read.")
-            left -= len(piece)
-            yield piece
+Content = FileRange | Iterable[bytes | memoryview]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,18 +164,18 @@ class Entry:
     Attributes:
         name: Its name in the new file.
         dtype, shape: Its element type, as the format names it, and sizes.
-        content: Its bytes in pieces; taken once, when its turn comes.
+        content: Its bytes: a range of a file, or pieces; taken once, when its turn comes.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    content: Iterable[bytes | memoryview]
+    content: Content
 
     @property
     def bytes(self) -> int:
         """Size in bytes."""
-        return prod(self.shape) * ITEM_BYTES[self.dtype]
+        return prod(self.shape) * ITEM_BITS[self.dtype] // 8
 
 
 def write(path: Path, entries: list[Entry], metadata: Mapping[str, str]) -> Iterator[Entry]:
@@ -186,17 +184,23 @@ def write(path: Path, entries: list[Entry], metadata: Mapping[str, str]) -> Iter
     Raises:
         SafetensorsError: If an entry's bytes are not as many as its shape tells.
     """
-    with path.open("wb") as file:
-        file.write(_header_bytes(entries, metadata))
+    with path.open("wb", buffering=0) as file:
+        write_all(file.fileno(), _header_bytes(entries, metadata))
         for entry in entries:
             begin = file.tell()
-            for piece in entry.content:
-                file.write(piece)
+            _append(entry.content, file.fileno())
             if file.tell() - begin != entry.bytes:
                 raise SafetensorsError(f"{entry.name} gave other bytes than its shape {entry.shape} tells.")
             yield entry
-        file.flush()
         os.fsync(file.fileno())
+
+
+def _append(content: Content, target: int) -> None:
+    if isinstance(content, FileRange):
+        content.append_to(target)
+        return
+    for piece in content:
+        write_all(target, piece)
 
 
 def _header_bytes(entries: list[Entry], metadata: Mapping[str, str]) -> bytes:

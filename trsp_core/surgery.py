@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from trsp_core.architectures import Architecture, architecture_of
 from trsp_core.errors import ModelRefused
+from trsp_core.file_copy import FileRange
 from trsp_core.files import check_room, folder_written_whole
 from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.pruned_config import check_kept, pruned_config
-from trsp_core.safetensors_file import DTYPE_NAMES, Entry, Header, pieces, write
-from trsp_core.sources.companions import copy_companions, removal_card
+from trsp_core.pruned_quantization import pruned_quantization
+from trsp_core.safetensors_file import DTYPE_NAMES, Entry, Header, write
+from trsp_core.sources.companions import QUANTIZER_FILES, copy_companions, removal_card
+from trsp_core.sources.contents import Reader
 from trsp_core.sources.policy import SourcePolicy
-from trsp_core.sources.validate import CONFIG, INDEX, WEIGHTS, check_folder, headers
+from trsp_core.sources.validate import CONFIG, INDEX, WEIGHTS, check_folder, headers, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -99,6 +102,7 @@ def remove_streamed(
     kept: Sequence[int],
     *,
     overrides: Mapping[str, torch.Tensor] | None = None,
+    read: Reader = FileRange,
     card: str | None = None,
     replace: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
@@ -106,14 +110,16 @@ def remove_streamed(
 ) -> None:
     """Write the model without some of its layers, shard by shard, tensor by tensor, a few MiB at a time.
 
-    What stays is bit for bit what it was, in its stored precision; each tensor stays in its shard. Config,
-    index, tokenizer, generation config, chat template, licence and model card come along.
+    What stays is bit for bit what it was, in its stored precision or packed as it was, and each tensor stays
+    in its shard. Config, index, tokenizer, generation config, chat template, licence and model card come
+    along.
 
     Args:
-        source_folder: A folder that `sources.resolve` accepts.
+        source_folder: A folder that `sources.resolve` accepts; packed weights only without `overrides`.
         out_folder: Where the result goes, whole or not at all.
         kept: Source indices of the layers that stay, ascending.
         overrides: New values by name in the result; cast to the stored precision.
+        read: What gives the bytes of its weight files; the files themselves unless given.
         card: Paragraph for the model card; one that says which layers went unless given.
         replace: Whether a folder that is there may go.
         on_progress: Called with (bytes written, bytes in all) after each tensor.
@@ -126,13 +132,13 @@ def remove_streamed(
         StorageFull: If the disk has too little room.
         Cancelled: If `should_stop` said so; nothing is left.
     """
-    config, architecture = check_folder(source_folder, SourcePolicy())
+    config, architecture = check_folder(source_folder, SourcePolicy(quantized=not overrides))
     layers = config[architecture.layer_count]
     check_kept(kept, layers)
-    shards = _plan(headers(source_folder), kept, architecture, overrides or {})
+    shards = _plan(headers(source_folder), read, kept, architecture, overrides or {})
     total = sum(entry.bytes for _, entries, _ in shards for entry in entries)
-    check_room(out_folder, total)
     with folder_written_whole(out_folder, replace=replace) as temporary:
+        check_room(temporary, total)
         done = 0
         for entry in _written(shards, temporary):
             done += entry.bytes
@@ -140,7 +146,12 @@ def remove_streamed(
                 on_progress(done, total)
             raise_if_stopped(should_stop)
         _write_json(temporary / CONFIG, pruned_config(config, kept, architecture))
-        said = removal_card(layers, tuple(kept)) if card is None else card
+        for file in QUANTIZER_FILES:
+            if (source_folder / file).is_file():
+                told = read_json(source_folder / file)
+                _write_json(temporary / file, pruned_quantization(told, kept, layers, architecture.stack))
+        changed = f"{len(overrides)} of its tensors have new values." if overrides else ""
+        said = removal_card(layers, kept, changed=changed) if card is None else card
         copy_companions(source_folder, temporary, said)
 
 
@@ -149,6 +160,7 @@ Shard = tuple[str, list[Entry], Mapping[str, str]]
 
 def _plan(
     files: Mapping[Path, Header],
+    read: Reader,
     kept: Sequence[int],
     architecture: Architecture,
     overrides: Mapping[str, torch.Tensor],
@@ -157,7 +169,7 @@ def _plan(
     new = {architecture.without_base(name): value for name, value in overrides.items()}
     shards = []
     for path, header in files.items():
-        entries = list(_entries(path, header, kept, architecture, new))
+        entries = list(_entries(path, header, read, kept, architecture, new))
         if entries:
             shards.append((entries, header.metadata or {"format": "pt"}))
     if new:
@@ -171,6 +183,7 @@ def _plan(
 def _entries(
     path: Path,
     header: Header,
+    read: Reader,
     kept: Sequence[int],
     architecture: Architecture,
     new: dict[str, torch.Tensor],
@@ -181,7 +194,7 @@ def _entries(
             continue
         value = new.pop(architecture.without_base(name), None)
         if value is None:
-            yield Entry(name, info.dtype, info.shape, pieces(path, header, source))
+            yield Entry(name, info.dtype, info.shape, read(path, *header.span(source)))
         elif tuple(value.shape) != info.shape:
             raise ModelRefused(f"{name} is {list(info.shape)}, its new value {list(value.shape)}.")
         else:

@@ -92,7 +92,7 @@ def here(furnished: Path, tmp_path: Path, trsp: Callable[..., Said], monkeypatch
     shutil.copytree(furnished, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TRSP_CACHE", str(tmp_path / "cache"))
-    for name in ("TRSP_HUB_ENABLED", "TRSP_FILE_ROOTS", "TRSP_DATASETS"):
+    for name in ("TRSP_HUB_ENABLED", "TRSP_S3_ENABLED", "TRSP_FILE_ROOTS", "TRSP_DATASETS"):
         monkeypatch.delenv(name, raising=False)
     return folder
 

@@ -150,7 +150,8 @@ MODELS = {
     "org/name": ("org/name is no folder here", "Set TRSP_HUB_ENABLED=1"),
     "gguf:none.gguf": ("'none.gguf' is no file; give gguf:FILE.",),
     "demo:small": ("demo:small is no demo model; there is smollm2-135m.",),
-    "s3://bucket/model": ("an address of that kind is not read here",),
+    "s3://bucket/model": ("S3 access is off. Set TRSP_S3_ENABLED=1",),
+    "gs://bucket/model": ("an address of that kind is not read here",),
     "": ("give a folder",),
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from trsp_core import files
 from trsp_core.errors import OutputRefused, StorageFull
 from trsp_core.files import (
     check_room,
@@ -99,6 +100,51 @@ def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     with folder_written_whole(tmp_path / "out") as part:
         (part / "f").touch()
     assert (tmp_path / "out" / "f").exists()
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_makes_stays(tmp_path: Path) -> None:
+    for name in (".out.abcdefgh.part", ".out.x.abcdefgh.part", ".out.abcdefg.part", ".other.abcdefgh.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+    (tmp_path / ".out.link_ed_.part").symlink_to(tmp_path / ".other.abcdefgh.part")
+    with folder_written_whole(tmp_path / "out") as living:
+        with folder_written_whole(tmp_path / "out") as other:
+            (other / "f").touch()
+        assert living.is_dir()
+        (tmp_path / "out" / "f").unlink()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "out",
+        ".out.x.abcdefgh.part",
+        ".out.abcdefg.part",
+        ".other.abcdefgh.part",
+        ".out.link_ed_.part",
+    }
+    assert (tmp_path / ".other.abcdefgh.part" / "half").exists()
+
+
+def test_parts_may_be_nested(tmp_path: Path) -> None:
+    with folder_written_whole(tmp_path / "out") as part, folder_written_whole(part / "inner") as inner:
+        (inner / "f").touch()
+    assert (tmp_path / "out" / "inner" / "f").exists()
+
+
+def test_a_part_that_was_taken_for_abandoned_before_its_lock_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, taken = files._lock, []
+
+    def late(folder: Path, how: int) -> int | None:
+        if not taken:
+            taken.append(folder)
+            folder.rmdir()
+        return lock(folder, how)
+
+    monkeypatch.setattr(files, "_lock", late)
+    with folder_written_whole(tmp_path / "out") as part:
+        assert part not in taken
+        (part / "f").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_full_disk_has_a_name(tmp_path: Path) -> None:

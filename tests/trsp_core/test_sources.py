@@ -335,7 +335,7 @@ def test_roots_hold_files_and_links(llama: Path, tmp_path: Path) -> None:
     assert "outside the folders" in refusal(inside / "link", policy)
 
 
-@pytest.mark.parametrize("reference", ["", "  ", "s3://bucket/x", "https://host/x", "a\0b", "no such folder"])
+@pytest.mark.parametrize("reference", ["", "  ", "gs://bucket/x", "https://host/x", "a\0b", "no such folder"])
 def test_references_that_mean_nothing_are_refused(reference: str, policy: SourcePolicy) -> None:
     assert "hf:ORG/NAME" in refusal(reference, policy)
 

@@ -17,7 +17,8 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from trsp_core.architectures import Architecture
 from trsp_core.errors import ModelRefused, NumericalFailure
 from trsp_core.export.gguf_models import DEFAULT_ROTATION, GgufFamily, rotation_of
-from trsp_core.safetensors_file import ITEM_BYTES, PIECE_BYTES, Header, TensorInfo
+from trsp_core.file_copy import PIECE_BYTES
+from trsp_core.safetensors_file import ITEM_BITS, Header, TensorInfo
 from trsp_core.sources.validate import headers
 
 Floats = npt.NDArray[np.float32]
@@ -82,7 +83,7 @@ class StoredTensor:
         shape = self.info.shape if len(self.info.shape) > 1 else (1, *self.info.shape)
         rows, width = shape[0], prod(shape[1:])
         unit = self._head_rows if self.heads else 1
-        row_bytes = width * ITEM_BYTES[self.info.dtype]
+        row_bytes = width * ITEM_BITS[self.info.dtype] // 8
         step = unit * max(1, PIECE_BYTES // (unit * row_bytes))
         with self.path.open("rb") as file:
             file.seek(self.header.data_start + self.info.begin)

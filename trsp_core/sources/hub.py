@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trsp_core.sources.companions import COMPANIONS
 from trsp_core.sources.policy import HUB_SWITCH, Source, SourcePolicy, refused
 from trsp_core.sources.validate import CONFIG, check_config, check_folder, read_json
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _REVISION = re.compile(r"[\w][\w./-]{0,200}")
-_PATTERNS = [
-    "*.safetensors", "*.json", "tokenizer*", "*.model", "vocab*", "merges.txt", "*.jinja", "LICENSE*",
-    "NOTICE*", "README.md",
-]  # fmt: skip
+_PATTERNS = ["*.safetensors", "*.json", *COMPANIONS]
 
 
 def is_hub_name(text: str) -> bool:
@@ -41,8 +40,7 @@ def resolve_hub(reference: str, name: str, policy: SourcePolicy) -> Source:
         raise refused(f"is {reference!r}; a hub model is named ORG/NAME or ORG/NAME@REVISION.", reference)
     repository, _, revision = name.partition("@")
     folder = _snapshot(reference, repository, revision or None, policy)
-    trusted = SourcePolicy(roots=(folder.parent.parent,), cache_dir=policy.cache_dir)
-    check_folder(folder, trusted)
+    check_folder(folder, replace(policy, roots=(folder.parent.parent,)))
     return Source(reference, "hub", folder, folder.name)
 
 
@@ -52,7 +50,7 @@ def _snapshot(reference: str, repository: str, revision: str | None, policy: Sou
     from huggingface_hub import errors
 
     try:
-        return _download(repository, revision)
+        return _download(repository, revision, quantized=policy.quantized)
     except errors.GatedRepoError as error:
         raise refused(f"{repository} is gated; accept its terms and set HF_TOKEN.", reference) from error
     except errors.RevisionNotFoundError as error:
@@ -71,11 +69,12 @@ def _http_error() -> type[Exception]:
     return httpx.HTTPError
 
 
-def _download(repository: str, revision: str | None) -> Path:
+def _download(repository: str, revision: str | None, *, quantized: bool) -> Path:
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
     commit = HfApi().model_info(repository, revision=revision).sha
-    check_config(read_json(Path(hf_hub_download(repository, CONFIG, revision=commit))))
+    config = read_json(Path(hf_hub_download(repository, CONFIG, revision=commit)))
+    check_config(config, quantized=quantized)
     return Path(snapshot_download(repository, revision=commit, allow_patterns=_PATTERNS))
 
 

@@ -10,8 +10,9 @@ from typing import Literal
 
 from trsp_core.errors import ModelRefused, Problem
 
-Kind = Literal["folder", "gguf", "hub", "demo"]
+Kind = Literal["folder", "gguf", "hub", "demo", "s3"]
 HUB_SWITCH = "TRSP_HUB_ENABLED"
+S3_SWITCH = "TRSP_S3_ENABLED"
 FILE_ROOTS = "TRSP_FILE_ROOTS"
 
 
@@ -30,6 +31,10 @@ def _default_dataset_root() -> Path | None:
     return Path(name).expanduser() if name else None
 
 
+def _is_on(environment: Mapping[str, str], switch: str) -> bool:
+    return environment.get(switch, "").lower() in {"1", "true", "yes", "on"}
+
+
 @dataclass(frozen=True, slots=True)
 class SourcePolicy:
     """Which sources may be used.
@@ -37,25 +42,31 @@ class SourcePolicy:
     Attributes:
         hub_enabled: Whether models and data sets may be downloaded.
         roots: Folders that local models and texts must lie in, symbolic links followed; None for any.
-        cache_dir: Where dequantized models are kept.
+        cache_dir: Where dequantized models, and what was fetched from S3, are kept.
         dataset_root: Folder with local copies of the hub's data sets (`wikitext2/`, `ptb/`, …), tried first.
+        s3_enabled: Whether models may be read from S3, with the credentials of the environment.
+        quantized: Whether weights that a quantizer packed are taken; only for work that moves bytes and
+            neither runs nor changes the model.
     """
 
     hub_enabled: bool = False
     roots: tuple[Path, ...] | None = None
     cache_dir: Path = field(default_factory=default_cache_dir)
     dataset_root: Path | None = field(default_factory=_default_dataset_root)
+    s3_enabled: bool = False
+    quantized: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> SourcePolicy:
-        """Read `TRSP_HUB_ENABLED`, `TRSP_FILE_ROOTS`, `TRSP_CACHE` and `TRSP_DATASETS`.
+        """Read `TRSP_HUB_ENABLED`, `TRSP_S3_ENABLED`, `TRSP_FILE_ROOTS`, `TRSP_CACHE` and `TRSP_DATASETS`.
 
         What is not set has its default. Without `TRSP_FILE_ROOTS` any local file may be read, since whoever
         runs a command reads with their own rights; a service reads the same variable, and without it none.
         """
         datasets = environment.get("TRSP_DATASETS")
         return cls(
-            hub_enabled=environment.get(HUB_SWITCH, "").lower() in {"1", "true", "yes", "on"},
+            hub_enabled=_is_on(environment, HUB_SWITCH),
+            s3_enabled=_is_on(environment, S3_SWITCH),
             roots=split_roots(environment.get(FILE_ROOTS, "")) or None,
             cache_dir=default_cache_dir(environment),
             dataset_root=Path(datasets).expanduser() if datasets else None,
@@ -74,8 +85,10 @@ class Source:
     Attributes:
         reference: The model as it was named.
         kind: Where it is.
-        path: A folder of safetensors, or the file for the kinds `gguf` and `demo`.
-        revision: What pins its content: the hub's commit hash, or a SHA-256 (see `fingerprint`).
+        path: A folder of safetensors; the file for the kinds `gguf` and `demo`; for `s3` an outline, a folder
+            in the cache whose weight files have their headers and holes instead of weights.
+        revision: What pins its content: the hub's commit hash, a SHA-256 (see `fingerprint`), or for `s3` a
+            SHA-256 over the names, sizes and ETags of its objects.
     """
 
     reference: str

@@ -10,13 +10,14 @@ from trsp_core.sources.fingerprint import fingerprint
 from trsp_core.sources.gguf_file import gguf_model_type, read_gguf_header
 from trsp_core.sources.hub import is_hub_name, resolve_hub
 from trsp_core.sources.policy import Kind, Source, SourcePolicy, refused
+from trsp_core.sources.s3 import resolve_s3
 from trsp_core.sources.validate import CONFIG, check_folder, weight_files
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt",
     "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
-_FORMS = "a folder, hf:ORG/NAME[@REVISION], gguf:FILE or demo:smollm2-135m"
+_FORMS = "a folder, hf:ORG/NAME[@REVISION], s3://BUCKET/PREFIX, gguf:FILE or demo:smollm2-135m"
 
 
 def resolve(reference: str, policy: SourcePolicy) -> Source:
@@ -26,14 +27,15 @@ def resolve(reference: str, policy: SourcePolicy) -> Source:
     meant.
 
     Args:
-        reference: A folder, `[hf:]ORG/NAME[@REVISION]`, `gguf:FILE` or `demo:smollm2-135m`.
+        reference: A folder, `[hf:]ORG/NAME[@REVISION]`, `s3://BUCKET/PREFIX`, `gguf:FILE` or
+            `demo:smollm2-135m`.
         policy: Which sources may be used.
 
     Raises:
         ModelRefused: With pointer `/model`, saying what is wrong and what would be right.
     """
     kind, colon, rest = reference.partition(":")
-    if colon and kind in ("hf", "gguf", "demo"):
+    if colon and kind in _RESOLVERS:
         return _RESOLVERS[kind](reference, rest, policy)
     if colon and rest.startswith("//"):
         raise refused(
@@ -102,4 +104,4 @@ def _allowed(reference: str, path: Path, policy: SourcePolicy) -> Path:
     return path.resolve()
 
 
-_RESOLVERS = {"hf": resolve_hub, "gguf": _resolve_gguf, "demo": _resolve_demo}
+_RESOLVERS = {"hf": resolve_hub, "gguf": _resolve_gguf, "demo": _resolve_demo, "s3": resolve_s3}

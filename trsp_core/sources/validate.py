@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trsp_core.architectures import Architecture, architecture_of
+from trsp_core.pruned_quantization import QUANTIZATION
 from trsp_core.safetensors_file import Header, SafetensorsError, TensorInfo, read_header
 from trsp_core.sources.policy import SourcePolicy, refused
 
@@ -25,7 +26,9 @@ _MAX_DEPTH = 32
 _MAX_FILES = 10_000
 
 # Leading underscores that published checkpoints carry and that name no code.
-HARMLESS_UNDERSCORED = frozenset({"_name_or_path", "_remove_final_layer_norm", "_commit_hash"})
+HARMLESS_UNDERSCORED = frozenset(
+    {"_name_or_path", "_remove_final_layer_norm", "_commit_hash", "_load_in_4bit", "_load_in_8bit"}
+)
 
 _NAMES_CODE = "names code that would run on loading; only models that transformers has itself are taken"
 _FORBIDDEN: Mapping[str, str] = {
@@ -36,7 +39,7 @@ _FORBIDDEN: Mapping[str, str] = {
     "kernel_config": "loads kernels from the hub; drop the key",
     "distributed_config": "describes another machine; drop the key",
     "per_layer_config": "makes layers differ from each other, which is not supported yet",
-    "quantization_config": "says that the weights are quantized; give the unquantized model, or a GGUF file",
+    QUANTIZATION: "says that the weights are quantized; give the unquantized model, or a GGUF file",
 }
 _ATTENTION_KINDS = frozenset(
     {None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"}
@@ -87,8 +90,12 @@ def _check_key(key: str, value: Any, file: str) -> None:
         raise refused(f"{file} asks for the attention code {value!r} from elsewhere; drop {key}.", key)
 
 
-def check_config(config: Any) -> Architecture:
+def check_config(config: Any, *, quantized: bool = False) -> Architecture:
     """Check a model's config and return what is known of its architecture.
+
+    Args:
+        config: What `config.json` holds.
+        quantized: Whether it may describe packed weights.
 
     Raises:
         ModelRefused: On forbidden keys, an unsupported `model_type`, a layer count that cannot be, or a
@@ -96,7 +103,8 @@ def check_config(config: Any) -> Architecture:
     """
     if not isinstance(config, Mapping):
         raise refused("config.json is no JSON object.")
-    check_keys(config, CONFIG)
+    check_keys({key: value for key, value in config.items() if key != QUANTIZATION or not quantized}, CONFIG)
+    check_keys(config.get(QUANTIZATION), CONFIG)
     architecture = architecture_of(config.get("model_type"))
     layers = config.get(architecture.layer_count)
     if type(layers) is not int or not 2 <= layers <= MAX_LAYERS:
@@ -140,7 +148,7 @@ def check_folder(folder: Path, policy: SourcePolicy) -> tuple[dict[str, Any], Ar
         raise refused(f"{folder} has no {CONFIG}; a model folder holds it and safetensors.", str(folder))
     _check_files(folder, policy)
     config = read_json(folder / CONFIG)
-    architecture = check_config(config)
+    architecture = check_config(config, quantized=policy.quantized)
     for name in ("tokenizer_config.json", "generation_config.json"):
         if (folder / name).is_file():
             _check_companion(read_json(folder / name), name)
@@ -259,6 +267,8 @@ def _mismatches(
     if sorted(layers) != list(range(stated)):
         found = f"{len(layers)} layers" + (f" up to index {max(layers)}" if layers else "")
         yield f"config.json states {stated} layers, the weights hold {found}."
+    if QUANTIZATION in config:
+        return  # packed formats store what they like for a weight, and leave some layers' weights as they were
     first = layers.get(0, {})
     for index, shapes in sorted(layers.items()):
         different = sorted(set(shapes.items()) ^ set(first.items()))

@@ -30,7 +30,7 @@ from trsp_core.preflight import Preflight
 from trsp_core.progress import StopFn
 from trsp_core.reporting import Reporter
 from trsp_core.results import PerplexityResult, PruningPlan, RoundTrip, SpeedResult
-from trsp_core.round_trip import Probe, round_trip, tolerance_for, write_reference
+from trsp_core.round_trip import Probe, failures, round_trip, tolerance_for, write_reference
 from trsp_core.sources import SourcePolicy, materialize
 from trsp_core.surgery import remove_streamed, rename_tensor
 from trsp_core.transfer_file import load_transfer, save_transfer
@@ -167,7 +167,7 @@ class CompressionJob:
         write_json_atomically(self.space.folder / PLAN, plan.to_dict())
         transfer, tokens = self._transfer(work, method, plan)
         self._remove(prepared, work, plan, transfer)
-        trip = self._round_trip(work, plan)
+        trip = self._round_trip(prepared, work, plan)
         return Cut(plan, transfer, trip, tokens)
 
     def _transfer(self, work: Work, method: Method, plan: PruningPlan) -> tuple[Transfer, TokenCount]:
@@ -209,7 +209,7 @@ class CompressionJob:
                 overrides[renamed] = decoder.model.get_parameter(name).detach()
         remove_streamed(prepared.folder, target, plan.kept, overrides=overrides, should_stop=self.should_stop)
 
-    def _round_trip(self, work: Work, plan: PruningPlan) -> RoundTrip:
+    def _round_trip(self, prepared: Prepared, work: Work, plan: PruningPlan) -> RoundTrip:
         """Prove in a fresh process that what was saved is what was made.
 
         Raises:
@@ -217,7 +217,7 @@ class CompressionJob:
         """
         saved = self.space.load(_TRIP)
         if saved:
-            return RoundTrip(**{**saved, "warnings": tuple(saved["warnings"])})
+            return RoundTrip.from_dict(saved)
         self.reporter.begin("round_trip", 1, "a fresh process loads the result")
         facts = self.checked.facts
         reference = self.space.checkpoint / _REFERENCE
@@ -227,17 +227,14 @@ class CompressionJob:
         trip = round_trip(
             self.space.folder / MODEL,
             reference,
+            source_folder=prepared.folder,
             tolerance=tolerance_for(self.placement.dtype),
             dtype=self.placement.dtype,
             device=self.placement.device,
             should_stop=self.should_stop,
         )
         if not trip.ok:
-            raise RoundTripFailed(
-                f"the saved model is not the model that was made: largest logit difference"
-                f" {trip.max_abs_logit_difference:g} (allowed {trip.tolerance:g}), generation with and without"
-                f" cache equal: {trip.generated_tokens_equal}, warnings: {list(trip.warnings)}"
-            )
+            raise RoundTripFailed(f"the saved model is not the model that was made: {failures(trip)}")
         self.space.save(_TRIP, asdict(trip))
         return trip
 

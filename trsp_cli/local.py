@@ -85,7 +85,7 @@ def prune(
 
     output: Output = context.obj
     where = words.absolute(out)
-    with _stoppable(where / "checkpoint") as stop, ProgressView(output.notes) as view:
+    with stoppable(where / "checkpoint") as stop, ProgressView(output.notes) as view:
         report = compress(spec, workdir=where, on_progress=view.update, should_stop=stop.is_set)
     data = report.to_dict()
     output.result(data, lambda console: _show_result(console, data, where))
@@ -126,7 +126,7 @@ def plan(
 
     output: Output = context.obj
     working = target.with_name(f"{target.name}.working")
-    with _stoppable(working) as stop, ProgressView(output.notes) as view:
+    with stoppable(working) as stop, ProgressView(output.notes) as view:
         made, used = make_plan(spec, workdir=working, on_progress=view.update, should_stop=stop.is_set)
     data = {**made.to_dict(), "spec": spec.to_dict(), "resources": asdict(used)}
     write_json_atomically(target, data)
@@ -144,6 +144,7 @@ def remove(
     """Cut layers out of a checkpoint, tensor by tensor, without loading the model."""
     if (layers is None) == (plan_file is None):
         raise Usage(Problem("--layers", "give exactly one of --layers and --plan."))
+    from trsp_core.manifest import record_removal
     from trsp_core.sources import SourcePolicy, inspect, materialize, resolve
     from trsp_core.surgery import remove_streamed
 
@@ -155,8 +156,9 @@ def remove(
     _check_layers(gone, facts.layers)
     kept = [layer for layer in range(facts.layers) if layer not in set(gone)]
     target = words.absolute(out)
-    with _stoppable() as stop:
+    with stoppable() as stop:
         remove_streamed(materialize(source, policy), target, kept, should_stop=stop.is_set)
+    record_removal(target, source, facts, kept)
     data = {"model": str(target), "removed_layers": sorted(gone), "kept_layers": kept}
     output.result(
         data,
@@ -192,7 +194,7 @@ def evaluate(
         seed=seed,
         device=device,
     )
-    with _stoppable() as stop, StatusLine(output.notes) as status:
+    with stoppable() as stop, StatusLine(output.notes) as status:
         data = evaluate_models(request, tell=status.update, should_stop=stop.is_set)
     output.result(data, lambda console: print_evaluation(console, data))
 
@@ -216,7 +218,7 @@ def _spec(*, settings: list[str] | None, **fields: Mapping[str, Any] | str) -> C
 
 
 @contextmanager
-def _stoppable(checkpoint: Path | None = None) -> Iterator[threading.Event]:
+def stoppable(checkpoint: Path | None = None) -> Iterator[threading.Event]:
     """Turn the first Ctrl-C or TERM into a stop at the next step; the second one interrupts at once.
 
     Args:

@@ -12,6 +12,7 @@ from trsp_cli import jobs, local
 from trsp_cli.demo import demo
 from trsp_cli.doctor import doctor
 from trsp_cli.output import HANDLED, Exit, Output, Usage, report
+from trsp_cli.replay import replay
 from trsp_cli.up import up
 from trsp_cli.usage import problem_of
 
@@ -28,6 +29,7 @@ app.command()(up)
 app.command()(demo)
 app.command()(doctor)
 local.register(app)
+app.command()(replay)
 app.add_typer(jobs.app, name="jobs")
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]

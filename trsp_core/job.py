@@ -32,6 +32,7 @@ from trsp_core.reporting import Reporter
 from trsp_core.results import PerplexityResult, PruningPlan, RoundTrip, SpeedResult
 from trsp_core.round_trip import Probe, failures, round_trip, tolerance_for, write_reference
 from trsp_core.sources import SourcePolicy, materialize
+from trsp_core.sources.contents import FileHash, hashed_source
 from trsp_core.surgery import remove_streamed, rename_tensor
 from trsp_core.transfer_file import load_transfer, save_transfer
 from trsp_core.workspace import Workspace
@@ -40,6 +41,7 @@ MODEL = "model"
 PLAN = "plan.json"
 _REFERENCE = "round_trip.safetensors"
 _DENSE, _PRUNED, _TRIP, _SOURCE = "dense", "pruned", "round_trip", "source"
+_SOURCE_FILES = "source_files"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class CompressionJob:
         folder = materialize(self.checked.source, self.policy)
         self.reporter.begin("preflight", 1, self._intent())
         self._pin_source()
+        if judged:
+            self.source_files()
         self.reporter.begin("calibrate", 1, f"text {self.spec.calibration.set}")
         tokenizer = load_tokenizer(folder)
         texts = self._texts(tokenizer) if judged else ()
@@ -122,6 +126,14 @@ class CompressionJob:
                 f"the model {self.spec.model} was changed since this checkpoint was begun; choose another folder."
             )
         self.space.save(_SOURCE, now)
+
+    def source_files(self) -> dict[str, FileHash]:
+        """Return hash and size of every file of the source, taken once, before the work reads them."""
+        saved = self.space.load(_SOURCE_FILES)
+        if saved is None:
+            saved = hashed_source(self.checked.source, self.should_stop)
+            self.space.save(_SOURCE_FILES, saved)
+        return saved
 
     def load(self, prepared: Prepared) -> tuple[Work, Method]:
         """Load the dense model and the method."""

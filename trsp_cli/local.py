@@ -86,7 +86,7 @@ def prune(
 
     output: Output = context.obj
     where = words.absolute(out)
-    with _stoppable(where / "checkpoint") as stop, ProgressView(output.notes) as view:
+    with stoppable(where / "checkpoint") as stop, ProgressView(output.notes) as view:
         report = compress(spec, workdir=where, on_progress=view.update, should_stop=stop.is_set)
     data = report.to_dict()
     output.result(data, lambda console: _show_result(console, data, where))
@@ -127,7 +127,7 @@ def plan(
 
     output: Output = context.obj
     working = target.with_name(f"{target.name}.working")
-    with _stoppable(working) as stop, ProgressView(output.notes) as view:
+    with stoppable(working) as stop, ProgressView(output.notes) as view:
         made, used = make_plan(spec, workdir=working, on_progress=view.update, should_stop=stop.is_set)
     data = {**made.to_dict(), "spec": spec.to_dict(), "resources": asdict(used)}
     write_json_atomically(target, data)
@@ -143,16 +143,21 @@ def remove(
     ],
     layers: Annotated[str | None, typer.Option(help="0-based indices to remove, such as 3,12,13.")] = None,
     plan_file: Annotated[Path | None, typer.Option("--plan", help="A plan that `trsp plan` wrote.")] = None,
+    manifest: Annotated[
+        bool,
+        typer.Option("--manifest", help="Hash source and result into trsp_manifest.json, for `trsp replay`."),
+    ] = False,
 ) -> None:
     """Cut layers out of a checkpoint, tensor by tensor, without loading the model."""
     if (layers is None) == (plan_file is None):
         raise Usage(Problem("--layers", "give exactly one of --layers and --plan."))
     if out.suffix == ".gguf":
+        if manifest:
+            raise Usage(Problem("--manifest", "is for a folder; a GGUF file carries its origin itself."))
         _remove_from_gguf(context.obj, model, words.absolute(out), layers, plan_file)
         return
-    from trsp_core.sources import SourcePolicy, inspect, opened, resolve
-    from trsp_core.sources.companions import removal_card, removal_origin
-    from trsp_core.surgery import remove_streamed
+    from trsp_core.removal import remove_layers
+    from trsp_core.sources import SourcePolicy, inspect, resolve
 
     output: Output = context.obj
     policy = replace(SourcePolicy.from_environment(), quantized=True)
@@ -162,11 +167,8 @@ def remove(
     _check_layers(gone, facts.layers)
     kept = [layer for layer in range(facts.layers) if layer not in set(gone)]
     target = words.absolute(out)
-    changed = "Its weights were dequantized first." if source.kind in ("gguf", "demo") else ""
-    origin = removal_origin(source, sorted(gone))
-    card = removal_card(facts.layers, kept, changed=changed, origin=origin)
-    with _stoppable() as stop, opened(source, policy) as (folder, read):
-        remove_streamed(folder, target, kept, read=read, card=card, should_stop=stop.is_set)
+    with stoppable() as stop:
+        remove_layers(source, target, kept, policy, manifest=manifest, should_stop=stop.is_set)
     _tell_removed(output, target, gone, kept)
 
 
@@ -185,7 +187,7 @@ def _remove_from_gguf(
     gone = words.layer_list(layers) if layers is not None else _planned(plan_file, source.layers)
     _check_layers(gone, source.layers)
     kept = [layer for layer in range(source.layers) if layer not in set(gone)]
-    with _stoppable() as stop:
+    with stoppable() as stop:
         remove_from_gguf(source, target, kept, should_stop=stop.is_set)
     _tell_removed(output, target, gone, kept)
 
@@ -222,7 +224,7 @@ def evaluate(
         seed=seed,
         device=device,
     )
-    with _stoppable() as stop, StatusLine(output.notes) as status:
+    with stoppable() as stop, StatusLine(output.notes) as status:
         data = evaluate_models(request, tell=status.update, should_stop=stop.is_set)
     output.result(data, lambda console: print_evaluation(console, data))
 
@@ -246,7 +248,7 @@ def _spec(*, settings: list[str] | None, **fields: Mapping[str, Any] | str) -> C
 
 
 @contextmanager
-def _stoppable(checkpoint: Path | None = None) -> Iterator[threading.Event]:
+def stoppable(checkpoint: Path | None = None) -> Iterator[threading.Event]:
     """Turn the first Ctrl-C or TERM into a stop at the next step; the second one interrupts at once.
 
     Args:

@@ -14,6 +14,7 @@ from trsp_cli.demo import demo
 from trsp_cli.doctor import doctor
 from trsp_cli.export import export
 from trsp_cli.output import HANDLED, Exit, Output, Usage, report
+from trsp_cli.replay import replay
 from trsp_cli.up import up
 from trsp_cli.usage import problem_of
 from trsp_core.allocator import ENVIRONMENT
@@ -32,6 +33,7 @@ app.command()(demo)
 app.command()(doctor)
 local.register(app)
 app.command()(export)
+app.command()(replay)
 app.add_typer(jobs.app, name="jobs")
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]

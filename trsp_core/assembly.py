@@ -57,12 +57,14 @@ def deliver(job: CompressionJob, report: CompressionReport, prepared: Prepared) 
     manifest = build_manifest(
         job.space.folder,
         source=job.checked.source,
+        source_files=job.source_files(),
         facts=job.checked.facts,
         plan=report.plan,
         calibration_sha256=prepared.calibration.sha256,
         spec=job.spec.to_dict(),
         seed=job.spec.seed,
         environment=report.environment,
+        round_trip=report.to_dict()["round_trip"],
     )
     write_json_atomically(job.space.folder / MANIFEST, manifest)
     job.space.finish()

@@ -31,8 +31,9 @@ from trsp_core.preflight import Preflight
 from trsp_core.progress import StopFn
 from trsp_core.reporting import Reporter
 from trsp_core.results import PerplexityResult, PruningPlan, RoundTrip, SpeedResult
-from trsp_core.round_trip import Probe, round_trip, tolerance_for, write_reference
+from trsp_core.round_trip import Probe, failures, round_trip, tolerance_for, write_reference
 from trsp_core.sources import SourcePolicy, materialize
+from trsp_core.sources.hashes import FileHash, hashed_source
 from trsp_core.surgery import remove_streamed, rename_tensor
 from trsp_core.transfer_file import load_transfer, save_transfer
 from trsp_core.workspace import Workspace
@@ -41,6 +42,7 @@ MODEL = "model"
 PLAN = "plan.json"
 _REFERENCE = "round_trip.safetensors"
 _DENSE, _PRUNED, _TRIP, _SOURCE = "dense", "pruned", "round_trip", "source"
+_SOURCE_FILES = "source_files"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class CompressionJob:
         self._pin_source()
         for exporter in self._exporters().values():
             exporter.check(folder)
+        if judged:
+            self.source_files()
         self.reporter.begin("calibrate", 1, f"text {self.spec.calibration.set}")
         tokenizer = load_tokenizer(folder)
         texts = self._texts(tokenizer) if judged else ()
@@ -126,6 +130,14 @@ class CompressionJob:
                 f"the model {self.spec.model} was changed since this checkpoint was begun; choose another folder."
             )
         self.space.save(_SOURCE, now)
+
+    def source_files(self) -> dict[str, FileHash]:
+        """Return hash and size of every file of the source, taken once, before the work reads them."""
+        saved = self.space.load(_SOURCE_FILES)
+        if saved is None:
+            saved = hashed_source(self.checked.source, self.should_stop)
+            self.space.save(_SOURCE_FILES, saved)
+        return saved
 
     def load(self, prepared: Prepared) -> tuple[Work, Method]:
         """Load the dense model and the method."""
@@ -171,7 +183,7 @@ class CompressionJob:
         write_json_atomically(self.space.folder / PLAN, plan.to_dict())
         transfer, tokens = self._transfer(work, method, plan)
         self._remove(prepared, work, plan, transfer)
-        trip = self._round_trip(work, plan)
+        trip = self._round_trip(prepared, work, plan)
         return Cut(plan, transfer, trip, tokens, self._export(plan))
 
     def _transfer(self, work: Work, method: Method, plan: PruningPlan) -> tuple[Transfer, TokenCount]:
@@ -213,7 +225,7 @@ class CompressionJob:
                 overrides[renamed] = decoder.model.get_parameter(name).detach()
         remove_streamed(prepared.folder, target, plan.kept, overrides=overrides, should_stop=self.should_stop)
 
-    def _round_trip(self, work: Work, plan: PruningPlan) -> RoundTrip:
+    def _round_trip(self, prepared: Prepared, work: Work, plan: PruningPlan) -> RoundTrip:
         """Prove in a fresh process that what was saved is what was made.
 
         Raises:
@@ -221,7 +233,7 @@ class CompressionJob:
         """
         saved = self.space.load(_TRIP)
         if saved:
-            return RoundTrip(**{**saved, "warnings": tuple(saved["warnings"])})
+            return RoundTrip.from_dict(saved)
         self.reporter.begin("round_trip", 1, "a fresh process loads the result")
         facts = self.checked.facts
         reference = self.space.checkpoint / _REFERENCE
@@ -231,17 +243,14 @@ class CompressionJob:
         trip = round_trip(
             self.space.folder / MODEL,
             reference,
+            source_folder=prepared.folder,
             tolerance=tolerance_for(self.placement.dtype),
             dtype=self.placement.dtype,
             device=self.placement.device,
             should_stop=self.should_stop,
         )
         if not trip.ok:
-            raise RoundTripFailed(
-                f"the saved model is not the model that was made: largest logit difference"
-                f" {trip.max_abs_logit_difference:g} (allowed {trip.tolerance:g}), generation with and without"
-                f" cache equal: {trip.generated_tokens_equal}, warnings: {list(trip.warnings)}"
-            )
+            raise RoundTripFailed(f"the saved model is not the model that was made: {failures(trip)}")
         self.space.save(_TRIP, asdict(trip))
         return trip
 

@@ -203,16 +203,38 @@ class SizeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the round trip's certificate.
+
+    Attributes:
+        name: Which check; see `trsp_core/round_trip_child.py`.
+        ok: Whether it held; None where it does not apply, for the reason in `detail`.
+        figure: What was found, in `unit`; None where it does not apply.
+        tolerance: The largest figure that holds.
+        unit: What the figure counts or measures, in words.
+        detail: What was compared, or what went wrong.
+    """
+
+    name: str
+    ok: bool | None
+    figure: float | None
+    tolerance: float | None
+    unit: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RoundTrip:
     """What a fresh process found that loaded the saved folder with the plain loader.
 
     Attributes:
-        ok: All checks held.
+        ok: No check failed.
         max_abs_logit_difference: Largest difference to the in-memory model's logits.
         tolerance: Largest difference that was allowed.
         generated_tokens_equal: Greedy generation with and without the KV cache gave the same tokens.
         loader: The call that loaded it.
-        warnings: Warnings that transformers printed while loading.
+        warnings: Warnings that transformers gave while loading.
+        checks: Every check with its figure; empty in a report of a version that kept none.
     """
 
     ok: bool
@@ -221,6 +243,18 @@ class RoundTrip:
     generated_tokens_equal: bool
     loader: str
     warnings: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that did not hold."""
+        return tuple(item for item in self.checks if item.ok is False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RoundTrip:
+        """Read what `asdict` wrote."""
+        checks = tuple(Check(**item) for item in data.get("checks", ()))
+        return cls(**{**data, "warnings": tuple(data["warnings"]), "checks": checks})
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +346,7 @@ class CompressionReport:
                 for name, item in data["speed"].items()
             },
             size=SizeResult(**data["size"]),
-            round_trip=RoundTrip(**{**data["round_trip"], "warnings": tuple(data["round_trip"]["warnings"])}),
+            round_trip=RoundTrip.from_dict(data["round_trip"]),
             curve=tuple(CurvePoint(**item) for item in data["curve"]),
             identity_gap={int(layer): (gap[0], gap[1]) for layer, gap in data["identity_gap"].items()},
             stage2=tuple(StepRecord(**item) for item in data["stage2"]),

@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from trsp_core.errors import RoundTripFailed
+from trsp_core.files import check_room
 from trsp_core.progress import StopFn, never, raise_if_stopped
-from trsp_core.results import RoundTrip
+from trsp_core.results import Check, RoundTrip
 
 CHILD = Path(__file__).with_name("round_trip_child.py")
 NEW_TOKENS = 16
@@ -92,20 +93,24 @@ def round_trip(
     folder: Path,
     reference_file: Path,
     *,
+    source_folder: Path | None = None,
     tolerance: float,
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
     timeout_seconds: float = 3600.0,
     should_stop: StopFn = never,
 ) -> RoundTrip:
-    """Load a saved model in a fresh process and compare it with the reference.
+    """Load a saved model in a fresh process and check that it is the one in memory and works as any other.
 
-    Logits are compared token by token; 16 tokens are generated greedily with and without the KV cache, past
-    any end-of-text. Two tokens whose logits are closer than the precision can tell count as the same choice.
+    The checks: no warning at load; logits, token by token; 16 tokens generated greedily with and without the
+    KV cache, and from a left-padded batch and its prompts alone, past any end-of-text; SDPA and eager
+    attention; a second save and load; vLLM where it is installed. Two tokens whose logits are closer than the
+    precision can tell count as the same choice.
 
     Args:
         folder: The saved model.
-        reference_file: What `write_reference` wrote.
+        reference_file: What `write_reference` wrote; the second save lies beside it for a while.
+        source_folder: The dense model; a warning that loading it gives, too, is not held against the result.
         tolerance: Largest logit difference that passes.
         dtype: Precision that the folder is loaded in.
         device: Device of the comparison; that of the reference.
@@ -118,13 +123,18 @@ def round_trip(
     Raises:
         RoundTripFailed: If the process crashed, gave non-finite logits or took too long, with the end of what
             it said.
+        StorageFull: If the disk has too little room for the second save.
         Cancelled: If `should_stop` said so; the process is gone.
     """
-    with tempfile.TemporaryDirectory(prefix="trsp-round-trip-") as place:
+    beside = reference_file.parent
+    with tempfile.TemporaryDirectory(prefix=".round-trip-", dir=beside) as place:
+        check_room(beside, sum(path.stat().st_size for path in folder.glob("*.safetensors")))
         answer = Path(place) / "answer.json"
         request = {
             "folder": str(folder),
             "reference": str(reference_file),
+            "source": None if source_folder is None else str(source_folder),
+            "tolerance": tolerance,
             "dtype": str(dtype).removeprefix("torch."),
             "device": str(device),
             "new_tokens": NEW_TOKENS,
@@ -172,14 +182,26 @@ def _tail(said: Path) -> str:
 
 
 def _judge(found: Mapping[str, Any], tolerance: float) -> RoundTrip:
-    difference = found["max_abs_logit_difference"]
-    if not math.isfinite(difference):
+    checks = {item["name"]: Check(**item) for item in found["checks"]}
+    difference = checks["logits"].figure
+    if difference is None or not math.isfinite(difference):
         raise RoundTripFailed("the reloaded model's logits, or those of the model in memory, are not finite")
     return RoundTrip(
-        ok=difference <= tolerance and found["generated_tokens_equal"],
+        ok=all(item.ok is not False for item in checks.values()),
         max_abs_logit_difference=difference,
         tolerance=tolerance,
-        generated_tokens_equal=found["generated_tokens_equal"],
+        generated_tokens_equal=bool(checks["cached_generation"].ok),
         loader=found["loader"],
         warnings=tuple(found["warnings"]),
+        checks=tuple(checks.values()),
     )
+
+
+def failures(trip: RoundTrip) -> str:
+    """Return the checks that did not hold, each with its figure, as one line."""
+    return "; ".join(_failure(item) for item in trip.failed)
+
+
+def _failure(item: Check) -> str:
+    why = f" ({item.detail})" if item.detail else ""
+    return f"{item.name}: {item.unit} {item.figure:g}, allowed {item.tolerance:g}{why}"

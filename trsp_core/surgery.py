@@ -105,6 +105,7 @@ def remove_streamed(
     read: Reader = FileRange,
     card: str | None = None,
     replace: bool = False,
+    seal: Callable[[Path], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: StopFn = never,
 ) -> None:
@@ -122,6 +123,7 @@ def remove_streamed(
         read: What gives the bytes of its weight files; the files themselves unless given.
         card: Paragraph for the model card; one that says which layers went unless given.
         replace: Whether a folder that is there may go.
+        seal: Called with the folder when all is in it, before it takes its name.
         on_progress: Called with (bytes written, bytes in all) after each tensor.
         should_stop: Asked after each tensor.
 
@@ -153,6 +155,8 @@ def remove_streamed(
         changed = f"{len(overrides)} of its tensors have new values." if overrides else ""
         said = removal_card(layers, kept, changed=changed) if card is None else card
         copy_companions(source_folder, temporary, said)
+        if seal is not None:
+            seal(temporary)
 
 
 Shard = tuple[str, list[Entry], Mapping[str, str]]

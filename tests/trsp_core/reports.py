@@ -9,6 +9,7 @@ from typing import Any
 
 from trsp_core.config import CompressionSpec
 from trsp_core.results import (
+    Check,
     ChoiceRound,
     CompressionReport,
     CurvePoint,
@@ -86,6 +87,7 @@ def bare_report(**changes: Any) -> CompressionReport:
         "refitted_layers": (),
         "timings": {},
         "notes": (),
+        "round_trip": replace(_round_trip(), checks=()),
     }
     return example_report(**{**bare, **changes})
 
@@ -164,7 +166,18 @@ def _size(layers: int, gone: int) -> SizeResult:
 
 
 def _round_trip() -> RoundTrip:
-    return RoundTrip(True, 9.5e-7, 1e-5, True, 'AutoModelForCausalLM.from_pretrained("model")')
+    checks = (
+        Check("no_warnings", True, 0, 0, "warnings"),
+        Check("logits", True, 9.5e-7, 1e-5, "largest logit difference"),
+        Check("cached_generation", True, 0, 0, "different tokens", "16 tokens, greedy"),
+        Check("left_padded", True, 0, 0, "different tokens", "prompts of 8, 5, 3 tokens"),
+        Check("second_save_tensors", True, 0, 0, "different tensors"),
+        Check("second_save_logits", True, 0.0, 0, "largest logit difference"),
+        Check("sdpa_and_eager", True, 7.1e-5, 4.6e-4, "largest logit difference"),
+        Check("vllm", None, None, None, "", "vLLM is not installed"),
+    )
+    loader = 'AutoModelForCausalLM.from_pretrained("model")'
+    return RoundTrip(True, 9.5e-7, 1e-5, True, loader, checks=checks)
 
 
 def _curve(layers: int, order: tuple[int, ...]) -> tuple[CurvePoint, ...]:

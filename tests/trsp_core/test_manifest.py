@@ -36,12 +36,14 @@ def manifest(workdir: Path) -> dict[str, Any]:
     return build_manifest(
         workdir,
         source=Source("ref", "folder", workdir, "abc"),
+        source_files={"config.json": {"sha256": "1" * 64, "bytes": 5}},
         facts=FACTS,
         plan=PruningPlan("trsp", 4, (2, 0)),
         calibration_sha256="0" * 64,
         spec={"model": "ref"},
         seed=7,
         environment={"torch": "2"},
+        round_trip={"ok": True, "checks": [{"name": "logits"}]},
     )
 
 
@@ -55,7 +57,13 @@ def test_layers_are_mapped_to_the_source(workdir: Path) -> None:
     built = manifest(workdir)
     assert built["layer_map"] == {"0": 1, "1": 3}
     assert built["removed_layers"] == [0, 2]
-    assert built["source"] == {"reference": "ref", "kind": "folder", "revision": "abc"}
+    assert built["source"] == {
+        "reference": "ref",
+        "kind": "folder",
+        "revision": "abc",
+        "files": {"config.json": {"sha256": "1" * 64, "bytes": 5}},
+    }
+    assert (built["kind"], built["round_trip"]["checks"]) == ("compression", [{"name": "logits"}])
     assert (built["seed"], built["spec"], built["model"]["parameters"]) == (7, {"model": "ref"}, 100)
 
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from trsp_core.config import CompressionSpec
 from trsp_core.errors import Cancelled, InputRefused, OutputRefused, RoundTripFailed, StorageFull
+from trsp_core.files import sha256_of
 from trsp_core.manifest import mismatches
 from trsp_core.pipeline import compress, make_plan
 from trsp_core.progress import STAGES, Progress
@@ -84,7 +85,11 @@ def test_a_model_of_every_family_goes_through(
         "report.csv",
         "log.jsonl",
     }
-    assert mismatches(out, json.loads((out / "manifest.json").read_text())) == []
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert mismatches(out, manifest) == []
+    assert {item["ok"] for item in manifest["round_trip"]["checks"]} == {True, None}
+    stated = manifest["source"]["files"]["model.safetensors"]["sha256"]
+    assert stated == sha256_of(tiny_folder(family) / "model.safetensors")
     assert CompressionReport.from_dict(json.loads((out / "report.json").read_text())) == report
     assert list(dict.fromkeys(event.stage for event in seen)) == list(STAGES)
     shares = [event.overall for event in seen]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.trsp_core.reports import bare_report, example_report
 from trsp_core.report import render_fragment, render_html, to_csv, to_json, write_reports
-from trsp_core.results import CompressionReport, PerplexityResult
+from trsp_core.results import Check, CompressionReport, PerplexityResult
 
 REPORTS = {
     "full": example_report,
@@ -32,7 +32,8 @@ VOID = {"meta"}
 def _flagged() -> CompressionReport:
     report = example_report()
     speed = {name: replace(item, above_ceiling=True, ratio=1.5) for name, item in report.speed.items()}
-    trip = replace(report.round_trip, ok=False, warnings=("lost & found",))
+    failed = replace(report.round_trip.checks[0], ok=False, figure=1, detail="lost & found")
+    trip = replace(report.round_trip, ok=False, warnings=("lost & found",), checks=(failed,))
     one_sided = PerplexityResult(None, 9.25, 3, 8, 21, "00", True)
     return replace(report, speed=speed, round_trip=trip, perplexity={"a/b~c": one_sided})
 
@@ -225,6 +226,9 @@ def test_same_value_same_bytes(report: CompressionReport) -> None:
         (_flagged(), "above its ceiling, so not to be trusted"),
         (_flagged(), "Not verified."),
         (_flagged(), "lost & found"),
+        (_flagged(), "failed"),
+        (example_report(), "left-padded batch and each prompt alone"),
+        (example_report(), "vLLM is not installed"),
         (_flagged(), "No text was measured that calibration had not seen."),
         (example_report(), "Perplexity on text:valid.txt went from"),
         (example_report(), "removed as the 2nd"),
@@ -260,7 +264,12 @@ def test_names_never_break_out(name: str) -> None:
         timings={name: 1.5},
         notes=(name,),
         environment={**base.environment, "device_name": name, name: name},
-        round_trip=replace(base.round_trip, loader=name, warnings=(name,)),
+        round_trip=replace(
+            base.round_trip,
+            loader=name,
+            warnings=(name,),
+            checks=(Check(name, None, None, None, name, name),),
+        ),
     )
     tame = {key: value for key, value in hostile.environment.items() if key != name}
     plain = replace(hostile, model=base.model, environment={**tame, "extra": ""})

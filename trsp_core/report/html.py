@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from trsp_core.report import figures, headlines, layer_map
+from trsp_core.report.certificate import certificate
 from trsp_core.report.facts import Facts, pointer
 from trsp_core.results import CompressionReport
 
@@ -52,6 +53,7 @@ def _view(report: CompressionReport) -> dict[str, Any]:
         "finished": _moment(report.finished_at),
         "pointer": pointer,
         "headlines": headlines.headlines(report, facts),
+        "certificate": certificate(report, facts),
         "cells": layer_map.cells(report, facts),
         "legend": layer_map.legend(report),
         "speed": figures.speed(report, facts),

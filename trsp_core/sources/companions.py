@@ -18,7 +18,8 @@ COMPANIONS = (
 """Patterns of tokenizer, chat template, generation config, licence and model card, as in a model folder."""
 QUANTIZER_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 """What ModelOpt, AutoGPTQ and AutoAWQ write beside the config; they may name single layers."""
-_CARD = "README.md"
+CARD = "README.md"
+"""The model card."""
 
 
 def companion_files(folder: Path) -> list[Path]:
@@ -45,7 +46,7 @@ def copy_companions(source: Path, target: Path, card: str) -> None:
 
 def write_card(folder: Path, card: str) -> None:
     """Add a paragraph to the folder's model card, or begin one with it; what is there stays byte for byte."""
-    path = folder / _CARD
+    path = folder / CARD
     before = path.read_bytes().rstrip() if path.exists() else b""
     path.write_bytes(before + (b"\n\n" if before else b"") + f"{card.strip()}\n".encode())
 

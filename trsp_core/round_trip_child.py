@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as hf_logging
 
-_PROMPTS = (8, 5, 3)
+_PROMPTS = (8, 3)
 """Tokens of the prompts that are generated from; the first alone, all of them together in a padded batch."""
 _TOKENS, _LOGITS, _TENSORS, _WARNINGS = (
     "different tokens",

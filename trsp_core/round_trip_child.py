@@ -1,8 +1,8 @@
 """Run as a file by `round_trip`: every check of the certificate, in a process that knows nothing of this project.
 
 Takes one JSON object as its argument and writes its findings to the file that the object names. The model is
-loaded three times, one after the other, so that no more than one is held; where loading warns, the source
-beside it.
+loaded three times, one after the other, so that no more than one is held. Where loading warns or a check
+fails, the source is loaded, too: what it does as well is not the removal's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as hf_logging
 
-_PROMPTS = (8, 5, 3)
+_PROMPTS = (8, 3)
 """Tokens of the prompts that are generated from; the first alone, all of them together in a padded batch."""
 _TOKENS, _LOGITS, _TENSORS, _WARNINGS = (
     "different tokens",
@@ -188,10 +188,12 @@ def left_padded(model: Any, ids: torch.Tensor, alone: list[Generated]) -> dict[s
         mask[row, -prompt.shape[1] :] = 1
     together = generate(model, batch, mask, len(alone[0].tokens))
     why = f"prompts of {', '.join(map(str, lengths))} tokens"
-    found = same_tokens("left_padded", list(zip(alone, together, strict=True)), why)
-    if not found["ok"] and model._is_stateful:
-        return check("left_padded", None, why="the model's recurrent state takes padding in")
-    return found
+    return same_tokens("left_padded", list(zip(alone, together, strict=True)), why)
+
+
+def each_alone(model: Any, ids: torch.Tensor, new_tokens: int) -> list[Generated]:
+    """Generate from every prompt by itself."""
+    return [generate(model, prompt, torch.ones_like(prompt), new_tokens)[0] for prompt in prompts(ids)]
 
 
 def tensor_hashes(model: Any) -> dict[str, str]:
@@ -209,8 +211,7 @@ def first_load(request: dict[str, Any], ids: torch.Tensor, reference: torch.Tens
     logits = logits_of(model, ids)
     far, allowed = difference(logits, reference), request["tolerance"]
     checks = [warnings_check(said, request), check("logits", far <= allowed, far, allowed, _LOGITS)]
-    new = request["new_tokens"]
-    alone = [generate(model, prompt, torch.ones_like(prompt), new)[0] for prompt in prompts(ids)]
+    alone = each_alone(model, ids, request["new_tokens"])
     checks += [cached(model, prompts(ids)[0], alone[0]), left_padded(model, ids, alone)]
     model.save_pretrained(second)
     attention = model.config._attn_implementation
@@ -250,11 +251,48 @@ def eager_load(request: dict[str, Any], ids: torch.Tensor, first: First) -> dict
         return check(name, None, why="the model's class has no SDPA attention")
     if first.attention != "sdpa":
         return check(name, None, why=f"the model loads with the attention {first.attention}")
+    return eager_against(first.logits, request["folder"], request, ids)
+
+
+def eager_against(
+    logits: torch.Tensor, folder: str, request: dict[str, Any], ids: torch.Tensor
+) -> dict[str, Any]:
+    """Compare the eager attention's logits with those of SDPA."""
     dtype = getattr(torch, request["dtype"])
-    model, _ = load(request["folder"], dtype, request["device"], attn_implementation="eager")
-    far = difference(logits_of(model, ids), first.logits)
-    allowed = 2 * noise(dtype) * float(first.logits.abs().max())
-    return check(name, far <= allowed, far, allowed, _LOGITS)
+    model, _ = load(folder, dtype, request["device"], attn_implementation="eager")
+    far = difference(logits_of(model, ids), logits)
+    allowed = 2 * noise(dtype) * float(logits.abs().max())
+    return check("sdpa_and_eager", far <= allowed, far, allowed, _LOGITS)
+
+
+def unless_the_source_s(found: dict[str, Any], request: dict[str, Any], ids: torch.Tensor) -> dict[str, Any]:
+    """Return a failed check of padding or attention as one that does not apply where the source fails it, too.
+
+    Some recurrent models read padding into their state, and of some, such as Falcon with ALiBi, transformers'
+    SDPA and eager code compute different things: with all layers as without some.
+    """
+    trial = {"left_padded": _source_padded, "sdpa_and_eager": _source_eager}.get(found["name"])
+    if found["ok"] is not False or request["source"] is None or trial is None:
+        return found
+    gc.collect()
+    source = trial(request, ids)
+    if source["ok"]:
+        return found
+    told = f"{source['unit']} {source['figure']:g}, allowed {source['tolerance']:g}"
+    return check(found["name"], None, why=f"the source does not pass it either: {told}")
+
+
+def _source_padded(request: dict[str, Any], ids: torch.Tensor) -> dict[str, Any]:
+    model, _ = load(request["source"], getattr(torch, request["dtype"]), request["device"])
+    return left_padded(model, ids, each_alone(model, ids, request["new_tokens"]))
+
+
+def _source_eager(request: dict[str, Any], ids: torch.Tensor) -> dict[str, Any]:
+    model, _ = load(request["source"], getattr(torch, request["dtype"]), request["device"])
+    logits = logits_of(model, ids)
+    del model
+    gc.collect()
+    return eager_against(logits, request["source"], request, ids)
 
 
 def vllm_load(request: dict[str, Any], ids: torch.Tensor, first: First) -> dict[str, Any]:
@@ -310,6 +348,8 @@ def main(request: dict[str, Any]) -> None:
     checks = first.checks + second_load(request, ids, first, second)
     gc.collect()
     checks.append(eager_load(request, ids, first))
+    gc.collect()
+    checks = [unless_the_source_s(item, request, ids) for item in checks]
     gc.collect()
     checks.append(vllm_load(request, ids, first))
     loader = f"AutoModelForCausalLM.from_pretrained(folder, dtype=torch.{request['dtype']})"

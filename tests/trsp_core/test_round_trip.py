@@ -214,23 +214,26 @@ def test_a_broken_cache_is_seen(tiny_folder: TinyFolder) -> None:
     assert (check["ok"], check["figure"] > 0) == (False, True)
 
 
-@pytest.mark.parametrize(("stateful", "verdict"), [(False, False), (True, None)])
-def test_padding_that_is_attended_to_is_seen(
-    tiny_folder: TinyFolder, monkeypatch: pytest.MonkeyPatch, stateful: bool, verdict: bool | None
+def test_padding_that_is_attended_to_is_seen_unless_the_source_does_too(
+    request_of: RequestOf, tiny_folder: TinyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model: Any = load_model(tiny_folder("gpt2"), dtype=torch.float32, device=CPU)
-    whole = model.forward
+    request = request_of("gpt2", source=str(tiny_folder("gpt2")))
+    whole = type(model).forward
 
-    def maskless(*args: Any, attention_mask: Any = None, **options: Any) -> Any:
-        return whole(*args, **options)
+    def maskless(self: Any, *args: Any, attention_mask: Any = None, **options: Any) -> Any:
+        return whole(self, *args, **options)
 
-    monkeypatch.setattr(type(model), "_is_stateful", stateful)
-    model.forward = maskless
     ids = Probe.draw(VOCABULARY, 128, seed=1).input_ids
-    alone = [child.generate(model, item, torch.ones_like(item), NEW_TOKENS)[0] for item in child.prompts(ids)]
-    padded = child.left_padded(model, ids, alone)
-    assert padded["ok"] is verdict
-    assert padded["figure"] is None or padded["figure"] > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model), "forward", maskless)
+        padded = child.left_padded(model, ids, child.each_alone(model, ids, NEW_TOKENS))
+        assert (padded["ok"], padded["figure"] > 0) == (False, True)
+        excused = child.unless_the_source_s(padded, request, ids)
+    assert (excused["ok"], excused["figure"]) == (None, None)
+    assert "the source does not pass it either: different tokens" in excused["detail"]
+    assert child.unless_the_source_s(padded, request, ids) == padded
+    assert child.unless_the_source_s(padded, {**request, "source": None}, ids) == padded
 
 
 def test_a_second_save_that_changes_something_is_seen(request_of: RequestOf, tmp_path: Path) -> None:
@@ -252,6 +255,7 @@ def test_another_attention_is_seen_or_does_not_apply(request_of: RequestOf, tmp_
     off = replace(first, logits=first.logits + 0.01)
     wrong = child.eager_load(request, ids, off)
     assert (wrong["ok"], wrong["figure"]) == (False, pytest.approx(0.01, rel=0.1))
+    assert child.unless_the_source_s(wrong, {**request, "source": request["folder"]}, ids) == wrong
     for changed, why in (
         (replace(first, has_sdpa=False), "no SDPA"),
         (replace(first, attention="eager"), "the attention eager"),

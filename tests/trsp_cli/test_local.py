@@ -17,7 +17,7 @@ import pytest
 from tests.trsp_cli.conftest import Said
 from tests.trsp_cli.local_work import HELD, PERPLEXITY, PRUNE, QUICK, RESULT, TEXT, TWO, WINDOWS, tree
 from trsp_cli.main import run
-from trsp_core import surgery
+from trsp_core import removal
 from trsp_core.errors import RoundTripFailed
 
 Trsp = Callable[..., Said]
@@ -141,13 +141,13 @@ def test_work_that_fails_is_1(trsp: Trsp, here: Path, monkeypatch: pytest.Monkey
 def test_ctrl_c_in_the_middle_of_a_removal_leaves_nothing(
     trsp: Trsp, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = surgery.remove_streamed
+    whole = removal.remove_streamed
 
     def interrupted(*arguments: Any, **options: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         whole(*arguments, **options)
 
-    monkeypatch.setattr(surgery, "remove_streamed", interrupted)
+    monkeypatch.setattr(removal, "remove_streamed", interrupted)
     before = tree(here)
     said = trsp("remove", "llama", "--layers", "1", "--out", "out")
     assert (said.code, said.out) == (130, "")
@@ -162,7 +162,7 @@ def test_a_second_ctrl_c_stops_at_once(trsp: Trsp, here: Path, monkeypatch: pyte
             os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
 
-    monkeypatch.setattr(surgery, "remove_streamed", stubborn)
+    monkeypatch.setattr(removal, "remove_streamed", stubborn)
     said = trsp("--json", "remove", "llama", "--layers", "1", "--out", "out")
     assert (said.code, said.json["error"]["code"]) == (130, "interrupted")
 

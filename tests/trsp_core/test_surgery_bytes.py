@@ -149,7 +149,7 @@ def test_bytes_are_the_same_where_the_kernel_copies_nothing(
     source = made(tmp_path / "source")
     remove_streamed(source, tmp_path / "fast", KEPT)
     monkeypatch.setattr(file_copy.os, "copy_file_range", refusing, raising=False)
-    monkeypatch.setattr(file_copy, "_PIECE_BYTES", 100)
+    monkeypatch.setattr(file_copy, "PIECE_BYTES", 100)
     remove_streamed(source, tmp_path / "slow", KEPT)
     assert contents(tmp_path / "slow") == contents(tmp_path / "fast")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -79,7 +80,7 @@ class Scale:
 
 
 def _even_ticks(low: float, high: float, count: int) -> list[float]:
-    if high <= low:
+    if high - low < count * sys.float_info.min:
         return [low]
     raw = (high - low) / count
     power = 10 ** math.floor(math.log10(raw))

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.trsp_core.conftest import FAMILIES, LAYERS, VOCABULARY, save_tokenizer, tiny_model
 from trsp_core.errors import ModelRefused
-from trsp_core.sources import Source, SourcePolicy, inspect, materialize, resolve, validate
+from trsp_core.sources import Source, SourcePolicy, folder_files, inspect, materialize, resolve
 from trsp_core.sources.gguf_file import read_gguf_header
 from trsp_core.sources.policy import HUB_SWITCH
 
@@ -212,7 +212,7 @@ def test_a_folder_of_everything_is_refused_at_once(
     llama: Path, policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "has no config.json" in refusal("/", policy)
-    monkeypatch.setattr(validate, "_MAX_FILES", 3)
+    monkeypatch.setattr(folder_files, "_MAX_FILES", 3)
     assert "more than 3 files" in refusal(llama, policy)
 
 

@@ -137,13 +137,18 @@ def plan(
 def remove(
     context: typer.Context,
     model: Model,
-    out: Annotated[Path, typer.Option(help="Folder of the result; new or empty.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the result, new or empty; of a GGUF model also a new FILE.gguf.")
+    ],
     layers: Annotated[str | None, typer.Option(help="0-based indices to remove, such as 3,12,13.")] = None,
     plan_file: Annotated[Path | None, typer.Option("--plan", help="A plan that `trsp plan` wrote.")] = None,
 ) -> None:
     """Cut layers out of a checkpoint, tensor by tensor, without loading the model."""
     if (layers is None) == (plan_file is None):
         raise Usage(Problem("--layers", "give exactly one of --layers and --plan."))
+    if out.suffix == ".gguf":
+        _remove_from_gguf(context.obj, model, words.absolute(out), layers, plan_file)
+        return
     from trsp_core.sources import SourcePolicy, inspect, materialize, resolve
     from trsp_core.surgery import remove_streamed
 
@@ -157,13 +162,33 @@ def remove(
     target = words.absolute(out)
     with _stoppable() as stop:
         remove_streamed(materialize(source, policy), target, kept, should_stop=stop.is_set)
+    _tell_removed(output, target, gone, kept)
+
+
+def _remove_from_gguf(
+    output: Output, model: str, target: Path, layers: str | None, plan_file: Path | None
+) -> None:
+    """Cut layers out of a GGUF file into another one, with its blocks as they are."""
+    from trsp_core.gguf_surgery import read_gguf_model, remove_from_gguf
+    from trsp_core.sources import SourcePolicy, gguf_file
+
+    path = gguf_file(model, SourcePolicy.from_environment())
+    if path is None:
+        message = f"is {target.name}, which a GGUF model (gguf:FILE) becomes; {model} becomes a folder."
+        raise Usage(Problem("--out", message, str(target)))
+    source = read_gguf_model(path)
+    gone = words.layer_list(layers) if layers is not None else _planned(plan_file, source.layers)
+    _check_layers(gone, source.layers)
+    kept = [layer for layer in range(source.layers) if layer not in set(gone)]
+    with _stoppable() as stop:
+        remove_from_gguf(source, target, kept, should_stop=stop.is_set)
+    _tell_removed(output, target, gone, kept)
+
+
+def _tell_removed(output: Output, target: Path, gone: list[int], kept: list[int]) -> None:
     data = {"model": str(target), "removed_layers": sorted(gone), "kept_layers": kept}
-    output.result(
-        data,
-        lambda console: console.print(
-            f"{len(gone)} of {facts.layers} layers removed: {target}", soft_wrap=True
-        ),
-    )
+    said = f"{len(gone)} of {len(gone) + len(kept)} layers removed: {target}"
+    output.result(data, lambda console: console.print(said, soft_wrap=True))
 
 
 def evaluate(

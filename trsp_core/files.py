@@ -34,22 +34,42 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path`: a reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+@contextlib.contextmanager
+def file_written_whole(target: Path) -> Iterator[Path]:
+    """Give a temporary file beside `target` that takes its name when the block ends without an error.
+
+    After an error or an interruption `target` is as it was and the temporary file is gone; a reader sees
+    the old file or the whole new one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    os.close(descriptor)
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        sync_file(temporary)
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync_folder(target.parent)
+
+
+def check_new_file(target: Path) -> None:
+    """Refuse a name that is taken.
+
+    Raises:
+        OutputRefused: If there is anything at `target`.
+    """
+    if target.exists():
+        raise OutputRefused(Problem("/out", f"{target} exists; give a new file.", str(target)))
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path`: a reader sees the old file or the whole new one."""
+    with file_written_whole(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -3,6 +3,6 @@
 from trsp_core.sources.facts import inspect
 from trsp_core.sources.materialize import materialize
 from trsp_core.sources.policy import Source, SourcePolicy
-from trsp_core.sources.resolve import resolve
+from trsp_core.sources.resolve import gguf_file, resolve
 
-__all__ = ["Source", "SourcePolicy", "inspect", "materialize", "resolve"]
+__all__ = ["Source", "SourcePolicy", "gguf_file", "inspect", "materialize", "resolve"]

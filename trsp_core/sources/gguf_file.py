@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from trsp_core.sources.policy import refused
 
-_SCALARS = {
+SCALARS = {
     0: "<B",
     1: "<b",
     2: "<H",
@@ -29,6 +29,7 @@ _SCALARS = {
     12: "<d",
 }
 _STRING, _ARRAY = 8, 9
+_VERSIONS = (2, 3)
 _MAX_ITEMS = 10_000_000
 _MAX_ENTRIES = 1_000_000
 _MAX_STRING = 64 * 1024 * 1024
@@ -45,11 +46,15 @@ MODEL_TYPES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
-    """One tensor of the list: name, sizes and the number of its element type."""
+    """One tensor of the list: name, sizes, the number of its element type, and where its data begins.
+
+    `offset` counts from the first byte of the data, which follows the header at the file's alignment.
+    """
 
     name: str
     shape: tuple[int, ...]
     type: int
+    offset: int
 
     @property
     def elements(self) -> int:
@@ -58,16 +63,34 @@ class GgufTensor:
 
 
 @dataclass(frozen=True, slots=True)
+class GgufPlace:
+    """Where a metadata entry lies in the file: its key from `begin`, its value, behind the type, up to `end`.
+
+    `type` is the number of the value's type; for a list that of its items.
+    """
+
+    begin: int
+    value: int
+    end: int
+    type: int
+    is_array: bool
+
+
+@dataclass(frozen=True, slots=True)
 class GgufHeader:
     """What a GGUF file says of itself.
 
     Attributes:
+        version: The format's version.
         metadata: Key -> value; of an array only its number of items.
+        places: Key -> where the entry lies.
         tensors: Its tensors.
         end: Offset at which the header ends.
     """
 
+    version: int
     metadata: Mapping[str, Any]
+    places: Mapping[str, GgufPlace]
     tensors: tuple[GgufTensor, ...]
     end: int
 
@@ -108,15 +131,15 @@ class _Reader:
             return self.string()
         if kind == _ARRAY:
             return self.array()
-        if kind not in _SCALARS:
+        if kind not in SCALARS:
             raise refused(f"{self.path.name} holds a value of the unknown type {kind}.", str(self.path))
-        return self.scalar(_SCALARS[kind])
+        return self.scalar(SCALARS[kind])
 
     def array(self) -> int:
         """Pass over an array and return its number of items."""
         kind, items = self.scalar("<I"), self.count(_MAX_ITEMS, "items in an array")
-        if kind in _SCALARS:
-            self.skip(items * struct.calcsize(_SCALARS[kind]))
+        if kind in SCALARS:
+            self.skip(items * struct.calcsize(SCALARS[kind]))
         elif kind == _STRING:
             for _ in range(items):
                 self.skip(self.count(_MAX_STRING, "bytes in a string"))
@@ -129,9 +152,29 @@ class _Reader:
         if dimensions > _MAX_DIMENSIONS:
             raise refused(f"{self.path.name}: tensor {name!r} has {dimensions} dimensions.", str(self.path))
         shape = tuple(int(self.scalar("<Q")) for _ in range(dimensions))
-        kind = int(self.scalar("<I"))
-        self.scalar("<Q")
-        return GgufTensor(name, shape, kind)
+        return GgufTensor(name, shape, int(self.scalar("<I")), int(self.scalar("<Q")))
+
+    def entry(self) -> tuple[str, Any, GgufPlace]:
+        begin = self.file.tell()
+        key, kind = self.string(), int(self.scalar("<I"))
+        start = self.file.tell()
+        value = self.value(kind)
+        end = self.file.tell()
+        if kind != _ARRAY:
+            return key, value, GgufPlace(begin, start, end, kind, is_array=False)
+        self.file.seek(start)
+        item = int(self.scalar("<I"))
+        self.file.seek(end)
+        return key, value, GgufPlace(begin, start, end, item, is_array=True)
+
+    def version(self) -> int:
+        raw = self.take(4)
+        version = int.from_bytes(raw, "little")
+        if version not in _VERSIONS:
+            big = int.from_bytes(raw, "big") in _VERSIONS
+            said = "a big-endian GGUF file; little-endian ones" if big else f"GGUF version {version}; 2 and 3"
+            raise refused(f"{self.path.name} is {said} are read.", str(self.path))
+        return version
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
@@ -144,12 +187,16 @@ def read_gguf_header(path: Path) -> GgufHeader:
         reader = _Reader(file, path)
         if reader.size < 24 or reader.take(4) != b"GGUF":
             raise refused(f"{path.name} is no GGUF file.", str(path))
-        version = reader.scalar("<I")
-        if version not in (2, 3):
-            raise refused(f"{path.name} is GGUF version {version}; versions 2 and 3 are read.", str(path))
+        version = reader.version()
         tensors, entries = (reader.count(_MAX_ENTRIES, what) for what in ("tensors", "metadata entries"))
-        metadata = {reader.string(): reader.value(reader.scalar("<I")) for _ in range(entries)}
-        return GgufHeader(metadata, tuple(reader.tensor() for _ in range(tensors)), file.tell())
+        found = [reader.entry() for _ in range(entries)]
+        return GgufHeader(
+            version,
+            {key: value for key, value, _ in found},
+            {key: place for key, _, place in found},
+            tuple(reader.tensor() for _ in range(tensors)),
+            file.tell(),
+        )
 
 
 def gguf_model_type(header: GgufHeader, path: Path) -> str:

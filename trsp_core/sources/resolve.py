@@ -58,11 +58,27 @@ def _resolve_folder(reference: str, path: Path, policy: SourcePolicy) -> Source:
     return Source(reference, "folder", folder, fingerprint(companions, weight_files(folder)))
 
 
-def _resolve_gguf(reference: str, name: str, policy: SourcePolicy) -> Source:
+def gguf_file(reference: str, policy: SourcePolicy) -> Path | None:
+    """Return the GGUF file that a reference names, unread; None where it names something else.
+
+    Raises:
+        ModelRefused: If it is not there or may not be read.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "demo":
+        return demo_file(name)
+    return _gguf_path(reference, name, policy) if kind == "gguf" else None
+
+
+def _gguf_path(reference: str, name: str, policy: SourcePolicy) -> Path:
     path = _allowed(reference, Path(name).expanduser(), policy)
     if not path.is_file():
         raise refused(f"{name!r} is no file; give gguf:FILE.", reference)
-    return _checked_gguf(reference, "gguf", path)
+    return path
+
+
+def _resolve_gguf(reference: str, name: str, policy: SourcePolicy) -> Source:
+    return _checked_gguf(reference, "gguf", _gguf_path(reference, name, policy))
 
 
 def _resolve_demo(reference: str, name: str, _: SourcePolicy) -> Source:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from trsp_core.bounded_json import BadJson, parse
+from trsp_core.tensor_names import fault_of
 from trsp_core.wording import quoted
 
 ITEM_BYTES: Mapping[str, int] = {
@@ -35,7 +36,6 @@ DTYPE_NAMES: Mapping[str, str] = {
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 _MAX_ITEMS = 500_000
 _MAX_DIMENSIONS = 8
-_MAX_NAME = 512
 _FOREIGN: Mapping[bytes, str] = {
     b"PK\x03\x04": "a zip archive, as torch.save writes it",
     b"\x80\x02": "a pickle, which can run code",
@@ -141,10 +141,9 @@ def _metadata(value: Any, file: str) -> dict[str, str]:
 
 
 def _tensor(name: str, entry: Any, file: str) -> TensorInfo:
-    if not 0 < len(name) <= _MAX_NAME or not name.isascii() or not name.isprintable():
-        raise SafetensorsError(
-            f"{file}: the tensor name {name!r} is not 1 to {_MAX_NAME} printable characters."
-        )
+    fault = fault_of(name)
+    if fault is not None:
+        raise SafetensorsError(f"{file}: the tensor name {name!r} {fault}.")
     if not isinstance(entry, dict):
         raise SafetensorsError(f"{file}: tensor {name!r} is described by no object.")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")

@@ -12,13 +12,14 @@ from trsp_core.wording import quoted
 
 _LARGEST = 2**31 - 1
 _MOST_EXPERTS = 4096
+_MOST_LABELS = 100_000
 _LONGEST_NAME = 100
 _UNBOUNDED = frozenset({"time_step_limit", "__float__"})
 _COUNTS: Mapping[str, int] = {
     "num_attention_heads": _LARGEST, "num_key_value_heads": _LARGEST, "n_head": _LARGEST,
     "head_dim": _LARGEST, "intermediate_size": _LARGEST, "ffn_dim": _LARGEST, "n_inner": _LARGEST,
     "word_embed_proj_dim": _LARGEST, "num_experts": _MOST_EXPERTS, "num_local_experts": _MOST_EXPERTS,
-    "n_routed_experts": _MOST_EXPERTS,
+    "n_routed_experts": _MOST_EXPERTS, "num_labels": _MOST_LABELS,
 }  # fmt: skip
 _SWITCHES = (
     "tie_word_embeddings", "use_sliding_window", "is_encoder_decoder", "add_cross_attention",
@@ -55,6 +56,8 @@ def check_values(config: Mapping[str, Any], architecture: Architecture) -> None:
     for key in _SWITCHES:
         if not isinstance(config.get(key), bool | None):
             raise _wrong(key, config[key], "true or false")
+    if config.get("return_dict") not in (None, True):
+        raise _wrong("return_dict", config["return_dict"], "true or absent")
     _check_finite(config)
 
 

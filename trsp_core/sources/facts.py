@@ -13,6 +13,9 @@ from trsp_core.safetensors_file import DTYPE_NAMES, TensorInfo
 from trsp_core.sources.gguf_file import GgufHeader, gguf_model_type, read_gguf_header
 from trsp_core.sources.policy import Source, refused
 from trsp_core.sources.validate import CONFIG, MAX_LAYERS, read_json, tensor_table, weight_files
+from trsp_core.wording import quoted
+
+_MOST = 2**31 - 1
 
 
 def inspect(source: Source) -> ModelFacts:
@@ -122,8 +125,11 @@ def block_index(tensor: str) -> int | None:
 def _number(header: GgufHeader, key: str, path: Path) -> int:
     name = f"{header.metadata.get('general.architecture')}.{key}"
     value = header.metadata.get(name)
-    if type(value) is not int:
-        raise refused(f"{path.name} does not state {name}.", name)
+    if type(value) is not int or not 1 <= value <= _MOST:
+        message = (
+            f"{path.name} states {quoted(value)} for {name}; it must be a whole number from 1 to {_MOST}."
+        )
+        raise refused(message, value)
     return value
 
 

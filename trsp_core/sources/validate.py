@@ -44,6 +44,8 @@ _FORBIDDEN: Mapping[str, str] = {
     "kernel_config": "loads kernels from the hub; drop the key",
     "distributed_config": "describes another machine; drop the key",
     "per_layer_config": "makes layers differ from each other, which is not supported yet",
+    "attribute_map": "renames the config's own values; drop the key",
+    "sub_configs": "renames the config's own parts; drop the key",
     "quantization_config": "says that the weights are quantized; give the unquantized model, or a GGUF file",
 }
 _ATTENTION_KINDS = frozenset(

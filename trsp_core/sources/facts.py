@@ -7,12 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trsp_core.architectures import Architecture, architecture_of
+from trsp_core.architectures import Architecture
 from trsp_core.results import ModelFacts
 from trsp_core.safetensors_file import DTYPE_NAMES, TensorInfo
 from trsp_core.sources.gguf_file import GgufHeader, gguf_model_type, read_gguf_header
 from trsp_core.sources.policy import Source, refused
-from trsp_core.sources.validate import CONFIG, MAX_LAYERS, read_json, tensor_table, weight_files
+from trsp_core.sources.validate import (
+    CONFIG,
+    MAX_LAYERS,
+    check_config,
+    check_tensors,
+    read_json,
+    tensor_table,
+    weight_files,
+)
 from trsp_core.wording import quoted
 
 _MOST = 2**31 - 1
@@ -31,8 +39,10 @@ def inspect(source: Source) -> ModelFacts:
 
 def _folder_facts(source: Source) -> ModelFacts:
     config = read_json(source.path / CONFIG)
-    architecture = architecture_of(config.get("model_type"))
-    tensors = {name: info for name, info in tensor_table(source.path).items() if architecture.is_weight(name)}
+    architecture = check_config(config)
+    stored = tensor_table(source.path)
+    check_tensors(stored, config, architecture)
+    tensors = {name: info for name, info in stored.items() if architecture.is_weight(name)}
     layers = _layer_parameters(tensors, architecture, config[architecture.layer_count])
     return ModelFacts(
         reference=source.reference,

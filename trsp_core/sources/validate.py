@@ -29,7 +29,7 @@ MAX_INDEX_BYTES = 16 * 1024 * 1024
 _MAX_JSON_BYTES = 4 * 1024 * 1024
 _MAX_ITEMS = 250_000
 _MAX_DEPTH = 32
-_MAX_TENSORS = 250_000
+_MAX_TENSORS = 150_000
 _MAX_HEADERS_BYTES = 64 * 1024 * 1024
 
 # Leading underscores that published checkpoints carry and that name no code.

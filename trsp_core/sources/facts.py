@@ -134,7 +134,7 @@ def block_index(tensor: str) -> int | None:
 
 def _number(header: GgufHeader, key: str, path: Path) -> int:
     name = f"{header.metadata.get('general.architecture')}.{key}"
-    value = header.metadata.get(name)
+    value = header.single(name)
     if type(value) is not int or not 1 <= value <= _MOST:
         message = (
             f"{path.name} states {quoted(value)} for {name}; it must be a whole number from 1 to {_MOST}."

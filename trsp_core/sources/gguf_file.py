@@ -33,7 +33,7 @@ SCALARS = {
 _STRING, _ARRAY = 8, 9
 _VERSIONS = (2, 3)
 _MAX_ITEMS = 10_000_000
-_MAX_TEXTS = 2_000_000
+_MAX_TEXTS = 1_500_000
 _MAX_ENTRIES = 50_000
 _MAX_STRING = 1024 * 1024
 _MAX_KEPT = 16 * 1024 * 1024
@@ -97,6 +97,12 @@ class GgufHeader:
     places: Mapping[str, GgufPlace]
     tensors: tuple[GgufTensor, ...]
     end: int
+
+    def single(self, key: str, default: Any = None) -> Any:
+        """Return a metadata value, `default` where there is none, and None where it is a list."""
+        if key not in self.places:
+            return default
+        return None if self.places[key].is_array else self.metadata[key]
 
 
 class _Reader:
@@ -163,8 +169,13 @@ class _Reader:
             raise refused(
                 f"{self.path.name} states {self.texts} texts in arrays, which cannot be.", self.texts
             )
+        read, seek, left = self.file.read, self.file.seek, self.size - self.file.tell()
         for _ in range(items):
-            self.skip(self.count(_MAX_STRING, "bytes in a string"))
+            length = int.from_bytes(read(8), "little")
+            left -= 8 + length
+            if length > _MAX_STRING or left < 0:
+                raise refused(f"{self.path.name} is a GGUF file that is cut short in a list.", length)
+            seek(length, 1)
 
     def tensor(self) -> GgufTensor:
         name, dimensions = self.string(), self.scalar("<I")

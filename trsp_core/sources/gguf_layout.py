@@ -44,7 +44,7 @@ def padded(size: int, alignment: int) -> int:
 
 
 def _alignment(header: GgufHeader, path: Path) -> int:
-    value = header.metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    value = header.single("general.alignment", _DEFAULT_ALIGNMENT)
     if type(value) is not int or not 0 < value <= _MOST_ALIGNMENT or value & (value - 1):
         raise refused(f"{path.name} states the alignment {quoted(value)}; it must be a power of two.", value)
     return value
@@ -63,7 +63,7 @@ def _bytes(tensor: GgufTensor, block: tuple[int, int] | None, path: Path) -> int
             f"{path.name}: tensor {tensor.name!r} is of the unknown type {tensor.type}.", tensor.type
         )
     elements, size = block
-    if not tensor.elements or tensor.shape[0] % elements:
+    if not tensor.shape or not tensor.elements or tensor.shape[0] % elements:
         message = f"{path.name}: rows of tensor {tensor.name!r}, {list(tensor.shape)}, are no whole blocks."
         raise refused(message, tensor.name)
     return tensor.elements // elements * size

@@ -7,6 +7,7 @@ that checks and the one that loads read differently would be a way around every 
 from __future__ import annotations
 
 import json
+import logging
 import random
 import resource
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from trsp_core.errors import ModelRefused
 from trsp_core.safetensors_file import SafetensorsError, read_header
 from trsp_core.sources import SourcePolicy, inspect, resolve
 
+LOG = logging.getLogger(__name__)
 QUICK = 100
 LONG = {"safetensors": 7000, "gguf": 6000, "config.json": 3000, "index": 2000, "tokenizer_config.json": 2000}
 MEBIBYTES = 200
@@ -124,10 +126,8 @@ def test_mutated_files_are_taken_or_refused(reader: str, model: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("reader", READERS)
-def test_many_mutated_files_are_taken_or_refused(
-    reader: str, model: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_many_mutated_files_are_taken_or_refused(reader: str, model: Path) -> None:
     assert sum(LONG.values()) == 20_000
     taken = fuzz(reader, model, LONG[reader], seed=2)
-    record_property("taken", taken)
-    record_property("peak MiB", round(peak()))
+    assert taken < LONG[reader]
+    LOG.info("%s: %d cases, %d taken, peak %.0f MiB", reader, LONG[reader], taken, peak())

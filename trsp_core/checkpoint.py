@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from trsp_core.errors import ModelRefused, Problem
+from trsp_core.errors import ModelRefused, OutOfMemory, Problem, TrspError
 from trsp_core.files import check_room, folder_written_whole
 from trsp_core.quiet import quiet_transformers
+from trsp_core.skeleton import check_size
 from trsp_core.sources.companions import copy_companions
+from trsp_core.sources.policy import refused
 from trsp_core.sources.validate import CONFIG
+
+_OUT_OF_MEMORY = "can't allocate memory"
+"""What torch's allocator for the CPU says, in a plain RuntimeError."""
 
 
 def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -28,10 +41,12 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
         device: Where the weights go, tensor by tensor.
 
     Raises:
-        ModelRefused: If the weights do not fit the config.
+        ModelRefused: If the config describes no model, the weights do not fit it, or one is not finite.
+        OutOfMemory: If there is too little memory for it.
     """
     options: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
-    with quiet_transformers():
+    with quiet_transformers(), _refusing("the model"):
+        check_size(folder)
         loaded = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -45,6 +60,7 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
         )
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _check_loaded(found, folder)
+    _check_finite(model)
     model.train(False)
     return model
 
@@ -62,18 +78,63 @@ def _check_loaded(found: dict[str, Any], folder: Path) -> None:
             raise ModelRefused(Problem("/model", f"{shown} {what}.", str(folder)))
 
 
+def _check_finite(model: PreTrainedModel) -> None:
+    """Refuse NaN and infinite weights; one pass over bytes that the first forward pass reads anyway.
+
+    The smallest and the largest value are found without a second tensor of the weight's size, and NaN is
+    both.
+    """
+    for name, value in model.named_parameters():
+        if value.is_floating_point() and value.numel():
+            low, high = torch.aminmax(value.detach())
+            if not (low.isfinite() and high.isfinite()):
+                message = (
+                    f"{name} holds values that are not finite in {value.dtype}; the file is damaged, or made for a"
+                    " wider precision."
+                )
+                raise refused(message, name)
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer beside a model.
 
     Raises:
-        ModelRefused: If there is none that loads without code of its own.
+        ModelRefused: If there is none that loads without code of its own, or it has more tokens than the model
+            that lies beside it.
+    """
+    with quiet_transformers(), _refusing("its tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if (folder / CONFIG).is_file():
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            _check_vocabulary(tokenizer, config.get_text_config().vocab_size)
+    return tokenizer
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", -1))
+    if largest >= rows:
+        message = (
+            f"its tokenizer gives {token!r} the id {largest}, and the model knows ids up to {rows - 1}; give the"
+            " tokenizer that it was trained with, or enlarge its embedding where it was trained."
+        )
+        raise refused(message, largest)
+
+
+@contextlib.contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Say whatever the libraries raise on a damaged or hostile folder as a refusal with the reason.
+
+    They name no set of errors: strict configs raise their own, tables a KeyError, tokenizers a bare Exception.
     """
     try:
-        with quiet_transformers():
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelRefused(Problem("/model", f"its tokenizer could not be loaded: {reason}")) from error
+        yield
+    except (TrspError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        if _OUT_OF_MEMORY in reason:
+            raise OutOfMemory(f"{what} does not fit into memory: {reason}") from error
+        raise refused(f"{what} could not be loaded: {reason}") from error
 
 
 def save_model(

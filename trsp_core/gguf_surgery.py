@@ -19,7 +19,7 @@ from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.pruned_config import check_kept
 from trsp_core.sources.facts import block_index, gguf_layers
 from trsp_core.sources.gguf_file import SCALARS, GgufHeader, GgufPlace, GgufTensor, read_gguf_header
-from trsp_core.sources.gguf_types import GGUF_TYPES
+from trsp_core.sources.gguf_layout import gguf_layout, padded
 from trsp_core.sources.policy import refused
 
 KEPT_LAYERS = "trsp.kept_layers"
@@ -33,8 +33,6 @@ _PER_LAYER = (
 """Lists that must have one entry a layer; a number in their place holds for all layers."""
 _WINDOW_PERIOD = "attention.sliding_window_pattern"
 _NOT_PER_LAYER = ("rope.dimension_sections",)
-_DEFAULT_ALIGNMENT = 32
-_MOST_ALIGNMENT = 1 << 20
 _UINT32, _STRING, _ARRAY = 4, 8, 9
 
 
@@ -61,7 +59,7 @@ class GgufModel:
     @property
     def data_start(self) -> int:
         """Offset of the first tensor in the file."""
-        return _padded(self.header.end, self.alignment)
+        return padded(self.header.end, self.alignment)
 
     def is_per_layer(self, key: str) -> bool:
         """Whether a metadata entry is a list with one entry a layer."""
@@ -86,9 +84,8 @@ def read_gguf_model(path: Path) -> GgufModel:
         raise refused(message, parts)
     architecture = check_position_free(header, path)
     layers = gguf_layers(header, path)
-    sizes = tuple(_bytes(tensor, path) for tensor in header.tensors)
-    model = GgufModel(path, header, architecture, layers, _alignment(header, path), sizes)
-    _check_places(model)
+    layout = gguf_layout(header, path)
+    model = GgufModel(path, header, architecture, layers, layout.alignment, layout.sizes)
     _check_layers_alike(model)
     _check_lists(model)
     return model
@@ -131,42 +128,6 @@ def remove_from_gguf(
             _copy(source, file, model.data_start + old.offset, size)
             _pad(file, model.alignment)
             raise_if_stopped(should_stop)
-
-
-def _alignment(header: GgufHeader, path: Path) -> int:
-    value = header.metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
-    if type(value) is not int or not 0 < value <= _MOST_ALIGNMENT or value & (value - 1):
-        raise refused(f"{path.name} states the alignment {value!r}; it must be a power of two.", str(value))
-    return value
-
-
-def _bytes(tensor: GgufTensor, path: Path) -> int:
-    block = GGUF_TYPES.get(tensor.type)
-    if block is None:
-        raise refused(
-            f"{path.name}: tensor {tensor.name!r} is of the unknown type {tensor.type}.", tensor.type
-        )
-    if not tensor.shape or tensor.shape[0] % block.elements:
-        message = f"{path.name}: rows of tensor {tensor.name!r}, {list(tensor.shape)}, are no whole blocks."
-        raise refused(message, tensor.name)
-    return tensor.elements // block.elements * block.bytes
-
-
-def _check_places(model: GgufModel) -> None:
-    """Check that every tensor lies whole in the file, aligned, and on no other tensor's bytes."""
-    placed = sorted(
-        (tensor.offset, size, tensor.name)
-        for tensor, size in zip(model.header.tensors, model.sizes, strict=True)
-    )
-    room, end = model.path.stat().st_size - model.data_start, 0
-    for offset, size, name in placed:
-        if offset % model.alignment or offset + size > room:
-            raise refused(f"{model.path.name}: tensor {name!r} lies outside the file or unaligned.", name)
-        if offset < end:
-            raise refused(f"{model.path.name}: tensor {name!r} shares bytes with another.", name)
-        end = offset + size
-    if len({name for _, _, name in placed}) != len(placed):
-        raise refused(f"{model.path.name} names a tensor twice.", str(model.path))
 
 
 def _check_layers_alike(model: GgufModel) -> None:
@@ -216,7 +177,7 @@ def _kept_tensors(model: GgufModel, kept: Sequence[int]) -> Iterator[Kept]:
         if layer is not None:
             name = f"blk.{new[layer]}.{name.split('.', 2)[2]}"
         yield replace(tensor, name=name, offset=place), tensor, size
-        place += _padded(size, model.alignment)
+        place += padded(size, model.alignment)
 
 
 def _head(
@@ -291,7 +252,3 @@ def _copy(source: BinaryIO, file: BinaryIO, begin: int, count: int) -> None:
 
 def _pad(file: BinaryIO, alignment: int) -> None:
     file.write(bytes(-file.tell() % alignment))
-
-
-def _padded(size: int, alignment: int) -> int:
-    return size + -size % alignment

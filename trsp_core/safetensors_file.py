@@ -15,7 +15,10 @@ from math import prod
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from trsp_core.bounded_json import BadJson, parse
 from trsp_core.file_copy import FileRange, write_all
+from trsp_core.tensor_names import fault_of
+from trsp_core.wording import quoted
 
 ITEM_BITS: Mapping[str, int] = {
     "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
@@ -34,7 +37,16 @@ DTYPE_NAMES: Mapping[str, str] = {
     "I8": "int8",
     "U8": "uint8",
 }
-MAX_HEADER_BYTES = 100_000_000
+MAX_HEADER_BYTES = 16 * 1024 * 1024
+_MAX_ITEMS = 500_000
+_MAX_DIMENSIONS = 8
+_FOREIGN: Mapping[bytes, str] = {
+    b"PK\x03\x04": "a zip archive, as torch.save writes it",
+    b"\x80\x02": "a pickle, which can run code",
+    b"\x80\x04": "a pickle, which can run code",
+    b"GGUF": "a GGUF file, named gguf:FILE",
+    b"\x89HDF": "an HDF5 file",
+}
 
 
 class SafetensorsError(ValueError):
@@ -98,39 +110,61 @@ def read_header(path: Path) -> Header:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-        if not 0 < length <= min(MAX_HEADER_BYTES, size - 8):
-            raise SafetensorsError(f"{path.name} is cut short or is no safetensors file.")
+        length = _header_length(file.read(8), size, path.name)
         raw = file.read(length)
     entries = _parse(raw, path.name)
-    metadata = entries.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict):
-        raise SafetensorsError(f"{path.name} has a __metadata__ that is no object.")
+    metadata = _metadata(entries.pop("__metadata__", None), path.name)
     infos = {name: _tensor(name, entry, path.name) for name, entry in entries.items()}
     tensors = dict(sorted(infos.items(), key=lambda item: (item[1].begin, item[1].end)))
     _check_places(tensors, size - 8 - length, path.name)
-    return Header(tensors, {str(key): str(value) for key, value in metadata.items()}, 8 + length, raw)
+    return Header(tensors, metadata, 8 + length, raw)
+
+
+def _header_length(start: bytes, size: int, name: str) -> int:
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or not 0 < length <= size - 8:
+        what = next((what for mark, what in _FOREIGN.items() if start.startswith(mark)), "cut short")
+        raise SafetensorsError(f"{name} is {what}, or is no safetensors file.")
+    if length > MAX_HEADER_BYTES:
+        raise SafetensorsError(f"{name} has a header of {length} bytes; at most {MAX_HEADER_BYTES} are read.")
+    return length
 
 
 def _parse(raw: bytes, name: str) -> dict[str, Any]:
     try:
-        entries = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise SafetensorsError(f"{name} has a header that is no JSON.") from error
+        entries = parse(raw, most_items=_MAX_ITEMS)
+    except BadJson as error:
+        raise SafetensorsError(f"the header of {name} {error}.") from error
     if not isinstance(entries, dict):
         raise SafetensorsError(f"{name} has a header that is no JSON object.")
     return entries
 
 
+def _metadata(value: Any, file: str) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise SafetensorsError(f"{file} has a __metadata__ that is no object of texts.")
+    return value
+
+
 def _tensor(name: str, entry: Any, file: str) -> TensorInfo:
+    fault = fault_of(name)
+    if fault is not None:
+        raise SafetensorsError(f"{file}: the tensor name {name!r} {fault}.")
     if not isinstance(entry, dict):
         raise SafetensorsError(f"{file}: tensor {name!r} is described by no object.")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in ITEM_BITS:
-        raise SafetensorsError(f"{file}: tensor {name!r} has the unknown element type {dtype!r}.")
+        raise SafetensorsError(f"{file}: tensor {name!r} has the unknown element type {quoted(dtype)}.")
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
-        raise SafetensorsError(f"{file}: tensor {name!r} has a wrong shape or place.")
+        raise SafetensorsError(
+            f"{file}: tensor {name!r} has a wrong shape or place: {quoted(shape)}, {quoted(offsets)}; sizes and the two"
+            " data_offsets are whole numbers from 0."
+        )
+    if len(shape) > _MAX_DIMENSIONS:
+        message = f"{file}: tensor {name!r} has {len(shape)} dimensions; at most {_MAX_DIMENSIONS} are read."
+        raise SafetensorsError(message)
     info = TensorInfo(dtype, tuple(shape), *offsets)
     if info.bytes * 8 != info.elements * ITEM_BITS[dtype]:
         raise SafetensorsError(

@@ -7,13 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trsp_core.architectures import Architecture, architecture_of
+from trsp_core.architectures import Architecture
 from trsp_core.results import ModelFacts
 from trsp_core.safetensors_file import DTYPE_NAMES, TensorInfo
 from trsp_core.sources.gguf_file import GgufHeader, gguf_model_type, read_gguf_header
 from trsp_core.sources.gguf_types import GGUF_TYPES
 from trsp_core.sources.policy import Source, refused
-from trsp_core.sources.validate import CONFIG, MAX_LAYERS, read_json, tensor_table, weight_files
+from trsp_core.sources.validate import (
+    CONFIG,
+    MAX_LAYERS,
+    check_config,
+    check_tensors,
+    read_json,
+    tensor_table,
+    weight_files,
+)
+from trsp_core.wording import quoted
+
+_MOST = 2**31 - 1
 
 
 def inspect(source: Source) -> ModelFacts:
@@ -29,8 +40,10 @@ def inspect(source: Source) -> ModelFacts:
 
 def _folder_facts(source: Source) -> ModelFacts:
     config = read_json(source.path / CONFIG)
-    architecture = architecture_of(config.get("model_type"))
-    tensors = {name: info for name, info in tensor_table(source.path).items() if architecture.is_weight(name)}
+    architecture = check_config(config, quantized=True)
+    stored = tensor_table(source.path)
+    check_tensors(stored, config, architecture)
+    tensors = {name: info for name, info in stored.items() if architecture.is_weight(name)}
     layers = _layer_parameters(tensors, architecture, config[architecture.layer_count])
     return ModelFacts(
         reference=source.reference,
@@ -122,9 +135,12 @@ def block_index(tensor: str) -> int | None:
 
 def _number(header: GgufHeader, key: str, path: Path) -> int:
     name = f"{header.metadata.get('general.architecture')}.{key}"
-    value = header.metadata.get(name)
-    if type(value) is not int:
-        raise refused(f"{path.name} does not state {name}.", name)
+    value = header.single(name)
+    if type(value) is not int or not 1 <= value <= _MOST:
+        message = (
+            f"{path.name} states {quoted(value)} for {name}; it must be a whole number from 1 to {_MOST}."
+        )
+        raise refused(message, value)
     return value
 
 

@@ -7,6 +7,7 @@ wanted in milliseconds and must not trust the counts that a hostile file states.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from trsp_core.sources.policy import refused
+from trsp_core.tensor_names import fault_of
 
 SCALARS = {
     0: "<B",
@@ -31,8 +33,10 @@ SCALARS = {
 _STRING, _ARRAY = 8, 9
 _VERSIONS = (2, 3)
 _MAX_ITEMS = 10_000_000
-_MAX_ENTRIES = 1_000_000
-_MAX_STRING = 64 * 1024 * 1024
+_MAX_TEXTS = 1_500_000
+_MAX_ENTRIES = 50_000
+_MAX_STRING = 1024 * 1024
+_MAX_KEPT = 16 * 1024 * 1024
 _MAX_DIMENSIONS = 8
 MODEL_TYPES: Mapping[str, str] = {
     "llama": "llama",
@@ -94,6 +98,12 @@ class GgufHeader:
     tensors: tuple[GgufTensor, ...]
     end: int
 
+    def single(self, key: str, default: Any = None) -> Any:
+        """Return a metadata value, `default` where there is none, and None where it is a list."""
+        if key not in self.places:
+            return default
+        return None if self.places[key].is_array else self.metadata[key]
+
 
 class _Reader:
     """Reads little-endian values and refuses to go past the end."""
@@ -102,6 +112,8 @@ class _Reader:
         self.file = file
         self.path = path
         self.size = path.stat().st_size
+        self.kept = 0
+        self.texts = 0
 
     def take(self, count: int) -> bytes:
         data = self.file.read(count) if count <= self.size else b""
@@ -124,7 +136,11 @@ class _Reader:
         return value
 
     def string(self) -> str:
-        return self.take(self.count(_MAX_STRING, "bytes in a string")).decode("utf-8", "replace")
+        length = self.count(_MAX_STRING, "bytes in a string")
+        self.kept += length
+        if self.kept > _MAX_KEPT:
+            raise refused(f"{self.path.name} holds more than {_MAX_KEPT} bytes of text.", str(self.path))
+        return self.take(length).decode("utf-8", "replace")
 
     def value(self, kind: int) -> Any:
         if kind == _STRING:
@@ -141,14 +157,31 @@ class _Reader:
         if kind in SCALARS:
             self.skip(items * struct.calcsize(SCALARS[kind]))
         elif kind == _STRING:
-            for _ in range(items):
-                self.skip(self.count(_MAX_STRING, "bytes in a string"))
+            self.skip_texts(items)
         else:
-            raise refused(f"{self.path.name} holds an array of the unknown type {kind}.", str(self.path))
+            what = "arrays, which no model needs" if kind == _ARRAY else f"the unknown type {kind}"
+            raise refused(f"{self.path.name} holds an array of {what}.", str(self.path))
         return items
+
+    def skip_texts(self, items: int) -> None:
+        self.texts += items
+        if self.texts > _MAX_TEXTS:
+            raise refused(
+                f"{self.path.name} states {self.texts} texts in arrays, which cannot be.", self.texts
+            )
+        read, seek, left = self.file.read, self.file.seek, self.size - self.file.tell()
+        for _ in range(items):
+            length = int.from_bytes(read(8), "little")
+            left -= 8 + length
+            if length > _MAX_STRING or left < 0:
+                raise refused(f"{self.path.name} is a GGUF file that is cut short in a list.", length)
+            seek(length, 1)
 
     def tensor(self) -> GgufTensor:
         name, dimensions = self.string(), self.scalar("<I")
+        fault = fault_of(name)
+        if fault is not None:
+            raise refused(f"{self.path.name}: the tensor name {name!r} {fault}.", name)
         if dimensions > _MAX_DIMENSIONS:
             raise refused(f"{self.path.name}: tensor {name!r} has {dimensions} dimensions.", str(self.path))
         shape = tuple(int(self.scalar("<Q")) for _ in range(dimensions))
@@ -190,13 +223,22 @@ def read_gguf_header(path: Path) -> GgufHeader:
         version = reader.version()
         tensors, entries = (reader.count(_MAX_ENTRIES, what) for what in ("tensors", "metadata entries"))
         found = [reader.entry() for _ in range(entries)]
+        listed = tuple(reader.tensor() for _ in range(tensors))
+        for names in ([key for key, _, _ in found], [tensor.name for tensor in listed]):
+            _check_unique(names, path)
         return GgufHeader(
             version,
             {key: value for key, value, _ in found},
             {key: place for key, _, place in found},
-            tuple(reader.tensor() for _ in range(tensors)),
+            listed,
             file.tell(),
         )
+
+
+def _check_unique(names: list[str], path: Path) -> None:
+    if len(set(names)) != len(names):
+        twice, _ = Counter(names).most_common(1)[0]
+        raise refused(f"{path.name} names {twice!r} twice.", twice)
 
 
 def gguf_model_type(header: GgufHeader, path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from trsp_core.errors import ModelRefused, Problem
+from trsp_core.wording import plain, printable
 
 Kind = Literal["folder", "gguf", "hub", "demo", "s3"]
 HUB_SWITCH = "TRSP_HUB_ENABLED"
@@ -73,8 +74,11 @@ class SourcePolicy:
         )
 
     def allows(self, path: Path) -> bool:
-        """Whether `path`, its symbolic links followed, lies in one of the roots."""
-        real = path.resolve()
+        """Whether `path`, its symbolic links followed, lies in one of the roots; one that leads nowhere does not."""
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError, ValueError):
+            return False
         return self.roots is None or any(real.is_relative_to(root.resolve()) for root in self.roots)
 
 
@@ -98,5 +102,5 @@ class Source:
 
 
 def refused(message: str, value: object = None) -> ModelRefused:
-    """Return the refusal of a model, to be raised."""
-    return ModelRefused(Problem("/model", message, value))
+    """Return the refusal of a model, to be raised; what the model's author wrote into it is made printable."""
+    return ModelRefused(Problem("/model", printable(message), plain(value)))

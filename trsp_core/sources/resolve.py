@@ -8,6 +8,7 @@ from trsp_core.sources.demo import demo_file
 from trsp_core.sources.facts import gguf_layers
 from trsp_core.sources.fingerprint import fingerprint
 from trsp_core.sources.gguf_file import gguf_model_type, read_gguf_header
+from trsp_core.sources.gguf_layout import gguf_layout
 from trsp_core.sources.hub import is_hub_name, resolve_hub
 from trsp_core.sources.policy import Kind, Source, SourcePolicy, refused
 from trsp_core.sources.s3 import resolve_s3
@@ -18,6 +19,8 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
 _FORMS = "a folder, hf:ORG/NAME[@REVISION], s3://BUCKET/PREFIX, gguf:FILE or demo:smollm2-135m"
+
+_LONGEST = 1024
 
 
 def resolve(reference: str, policy: SourcePolicy) -> Source:
@@ -34,6 +37,8 @@ def resolve(reference: str, policy: SourcePolicy) -> Source:
     Raises:
         ModelRefused: With pointer `/model`, saying what is wrong and what would be right.
     """
+    if len(reference) > _LONGEST or not reference.isprintable():
+        raise refused(f"is {reference!r}; give {_FORMS}.", reference)
     kind, colon, rest = reference.partition(":")
     if colon and kind in _RESOLVERS:
         return _RESOLVERS[kind](reference, rest, policy)
@@ -41,9 +46,9 @@ def resolve(reference: str, policy: SourcePolicy) -> Source:
         raise refused(
             f"is {reference!r}; an address of that kind is not read here, give {_FORMS}.", reference
         )
-    if not reference.strip() or "\0" in reference:
+    if not reference.strip():
         raise refused(f"is {reference!r}; give {_FORMS}.", reference)
-    path = Path(reference).expanduser()
+    path = _path(reference, reference)
     if is_hub_name(reference) and not (policy.allows(path) and path.is_dir()):
         return resolve_hub(reference, reference, policy)
     return _resolve_folder(reference, path, policy)
@@ -73,7 +78,7 @@ def gguf_file(reference: str, policy: SourcePolicy) -> Path | None:
 
 
 def _gguf_path(reference: str, name: str, policy: SourcePolicy) -> Path:
-    path = _allowed(reference, Path(name).expanduser(), policy)
+    path = _allowed(reference, _path(reference, name), policy)
     if not path.is_file():
         raise refused(f"{name!r} is no file; give gguf:FILE.", reference)
     return path
@@ -91,7 +96,17 @@ def _checked_gguf(reference: str, kind: Kind, path: Path) -> Source:
     header = read_gguf_header(path)
     gguf_model_type(header, path)
     gguf_layers(header, path)
+    gguf_layout(header, path)
     return Source(reference, kind, path, fingerprint([], [path]))
+
+
+def _path(reference: str, name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise refused(
+            f"{reference} names the home folder of nobody known; give {_FORMS}.", reference
+        ) from error
 
 
 def _allowed(reference: str, path: Path, policy: SourcePolicy) -> Path:

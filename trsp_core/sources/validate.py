@@ -7,23 +7,31 @@ by an own list and not by what today's version does with them.
 
 from __future__ import annotations
 
-import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from trsp_core.architectures import Architecture, architecture_of
+from trsp_core.bounded_json import BadJson, parse
 from trsp_core.pruned_quantization import QUANTIZATION
 from trsp_core.safetensors_file import Header, SafetensorsError, TensorInfo, read_header
+from trsp_core.sources.config_values import check_model_type, check_values
+from trsp_core.sources.folder_files import check_files
 from trsp_core.sources.policy import SourcePolicy, refused
+from trsp_core.wording import quoted
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_LAYERS = 1024
-_MAX_JSON_BYTES = 64 * 1024 * 1024
+MAX_INDEX_BYTES = 16 * 1024 * 1024
+_MAX_JSON_BYTES = 4 * 1024 * 1024
+_MAX_ITEMS = 250_000
 _MAX_DEPTH = 32
-_MAX_FILES = 10_000
+_MAX_TENSORS = 150_000
+_MAX_HEADERS_BYTES = 64 * 1024 * 1024
 
 # Leading underscores that published checkpoints carry and that name no code.
 HARMLESS_UNDERSCORED = frozenset(
@@ -39,14 +47,20 @@ _FORBIDDEN: Mapping[str, str] = {
     "kernel_config": "loads kernels from the hub; drop the key",
     "distributed_config": "describes another machine; drop the key",
     "per_layer_config": "makes layers differ from each other, which is not supported yet",
+    "attribute_map": "renames the config's own values; drop the key",
+    "sub_configs": "renames the config's own parts; drop the key",
     QUANTIZATION: "says that the weights are quantized; give the unquantized model, or a GGUF file",
 }
 _ATTENTION_KINDS = frozenset(
     {None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"}
 )
+_OTHER_FILES = ("fast_tokenizer_files", "tokenizer_file", "vocab_file", "merges_file", "init_inputs")
+_FILE_NAME = re.compile(r"\w[\w.+=@-]{0,200}\.safetensors", re.ASCII)
+_TOKENIZER_CLASS = re.compile(r"(?!Auto)[A-Z]\w{0,60}(?:Tokenizer|TokenizerFast|Backend)")
+_ATTENTION_KEYS = ("attn_implementation", "experts_implementation")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most_bytes: int = _MAX_JSON_BYTES) -> Any:
     """Read a JSON file of a model.
 
     Raises:
@@ -56,12 +70,13 @@ def read_json(path: Path) -> Any:
         raise refused(
             f"has no {path.name}; a model folder holds config.json and safetensors.", str(path.parent)
         )
-    if path.stat().st_size > _MAX_JSON_BYTES:
-        raise refused(f"{path.name} is larger than {_MAX_JSON_BYTES} bytes.", path.name)
+    size = path.stat().st_size
+    if size > most_bytes:
+        raise refused(f"{path.name} has {size} bytes; at most {most_bytes} are read.", path.name)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise refused(f"{path.name} is no valid JSON: {error}.", path.name) from error
+        return parse(path.read_bytes(), most_items=_MAX_ITEMS)
+    except BadJson as error:
+        raise refused(f"{path.name} {error}.", path.name) from error
 
 
 def check_keys(value: Any, file: str, depth: int = 0) -> None:
@@ -86,8 +101,8 @@ def _check_key(key: str, value: Any, file: str) -> None:
         raise refused(f"{file} holds {key}, which {_FORBIDDEN[key]}.", key)
     if key.startswith("_") and key not in HARMLESS_UNDERSCORED:
         raise refused(f"{file} holds {key}, an internal key that no checkpoint needs; drop it.", key)
-    if key in ("attn_implementation", "experts_implementation") and value not in _ATTENTION_KINDS:
-        raise refused(f"{file} asks for the attention code {value!r} from elsewhere; drop {key}.", key)
+    if key in _ATTENTION_KEYS and not (isinstance(value, str | None) and value in _ATTENTION_KINDS):
+        raise refused(f"{file} asks for the attention code {quoted(value)} from elsewhere; drop {key}.", key)
 
 
 def check_config(config: Any, *, quantized: bool = False) -> Architecture:
@@ -105,11 +120,13 @@ def check_config(config: Any, *, quantized: bool = False) -> Architecture:
         raise refused("config.json is no JSON object.")
     check_keys({key: value for key, value in config.items() if key != QUANTIZATION or not quantized}, CONFIG)
     check_keys(config.get(QUANTIZATION), CONFIG)
-    architecture = architecture_of(config.get("model_type"))
+    check_model_type(config.get("model_type"))
+    architecture = architecture_of(config["model_type"])
     layers = config.get(architecture.layer_count)
     if type(layers) is not int or not 2 <= layers <= MAX_LAYERS:
-        message = f"states {layers!r} for {architecture.layer_count}; it must be 2 to {MAX_LAYERS}."
+        message = f"states {quoted(layers)} for {architecture.layer_count}; it must be 2 to {MAX_LAYERS}."
         raise refused(message, layers)
+    check_values(config, architecture)
     _check_features(config, architecture)
     for name in architecture.per_layer_lists:
         entries = config.get(name)
@@ -146,12 +163,12 @@ def check_folder(folder: Path, policy: SourcePolicy) -> tuple[dict[str, Any], Ar
     """
     if not (folder / CONFIG).is_file():
         raise refused(f"{folder} has no {CONFIG}; a model folder holds it and safetensors.", str(folder))
-    _check_files(folder, policy)
+    check_files(folder, policy)
     config = read_json(folder / CONFIG)
     architecture = check_config(config, quantized=policy.quantized)
-    for name in ("tokenizer_config.json", "generation_config.json"):
-        if (folder / name).is_file():
-            _check_companion(read_json(folder / name), name)
+    for path in sorted({*folder.glob("*_config.json"), folder / "special_tokens_map.json"}):
+        if path.is_file():
+            _check_companion(read_json(path), path.name)
     check_tensors(tensor_table(folder), config, architecture)
     return dict(config), architecture
 
@@ -160,24 +177,29 @@ def _check_companion(value: Any, name: str) -> None:
     """Check a companion of the config: it may have internals of its own, but may name no code."""
     if not isinstance(value, Mapping):
         raise refused(f"{name} is no JSON object.", name)
-    for key in ("auto_map", "custom_generate"):
-        if key in value:
+    for key in _keys(value, name):
+        if key in ("auto_map", "custom_generate"):
             raise refused(f"{name} holds {key}, which {_NAMES_CODE}.", key)
+    for key in _OTHER_FILES:
+        if value.get(key) is not None:
+            raise refused(f"{name} holds {key}, which names another file; drop the key.", key)
+    chosen = value.get("tokenizer_class")
+    if chosen is not None and not (isinstance(chosen, str) and _TOKENIZER_CLASS.fullmatch(chosen)):
+        message = (
+            f"{name} asks for the tokenizer_class {quoted(chosen)}; it must name one of transformers' own."
+        )
+        raise refused(message, chosen)
 
 
-def _check_files(folder: Path, policy: SourcePolicy) -> None:
-    for count, path in enumerate(folder.rglob("*")):
-        if count >= _MAX_FILES:
-            raise refused(
-                f"{folder} holds more than {_MAX_FILES} files; give a model's own folder.", str(folder)
-            )
-        name = str(path.relative_to(folder))
-        if not policy.allows(path):
-            raise refused(f"{name} is a link out of the folders that models may be read from.", name)
-        if path.suffix in (".py", ".so", ".pyc"):
-            raise refused(f"holds the code file {name}; remove it if the model loads without it.", name)
-    if (folder / "adapter_config.json").exists():
-        raise refused("is an adapter, not a model; merge it into its base model first.", str(folder))
+def _keys(value: Any, file: str, depth: int = 0) -> Iterator[str]:
+    if depth > _MAX_DEPTH:
+        raise refused(f"{file} is nested deeper than {_MAX_DEPTH} levels.", file)
+    if isinstance(value, Mapping):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _keys(item, file, depth + 1)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -188,7 +210,11 @@ def weight_files(folder: Path) -> list[Path]:
     """
     index = folder / INDEX
     if index.is_file():
-        return [folder / name for name in sorted(set(weight_map(index).values()))]
+        names = sorted(set(weight_map(index).values()))
+        if (folder / WEIGHTS).is_file() and names != [WEIGHTS]:
+            message = f"holds {WEIGHTS} and {INDEX} with other files; remove one, they may be two models."
+            raise refused(message, INDEX)
+        return [folder / name for name in names]
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
@@ -202,18 +228,21 @@ def weight_files(folder: Path) -> list[Path]:
 
 def weight_map(index: Path) -> dict[str, str]:
     """Read and check an index: tensor name -> file beside it."""
-    value = read_json(index)
+    value = read_json(index, MAX_INDEX_BYTES)
     entries = value.get("weight_map") if isinstance(value, Mapping) else None
     if not isinstance(entries, dict) or not entries:
         raise refused(f"{index.name} has no weight_map.", index.name)
-    for name in set(map(str, entries.values())):
-        if Path(name).name != name or not name.endswith(".safetensors"):
+    for name in entries.values():
+        if not isinstance(name, str):
+            raise refused(f"{index.name} gives {quoted(name)} where a file's name belongs.", name)
+    for name in sorted(set(entries.values())):
+        if not _FILE_NAME.fullmatch(name):
             raise refused(
                 f"{index.name} points to {name!r}; only .safetensors files beside it are read.", name
             )
         if not (index.parent / name).is_file():
             raise refused(f"{index.name} names {name}, which is not there.", name)
-    return {str(key): str(name) for key, name in entries.items()}
+    return entries
 
 
 def headers(folder: Path) -> dict[Path, Header]:
@@ -222,23 +251,36 @@ def headers(folder: Path) -> dict[Path, Header]:
     Raises:
         ModelRefused: If one is damaged, or the index does not fit them.
     """
-    try:
-        result = {path: read_header(path) for path in weight_files(folder)}
-    except SafetensorsError as error:
-        raise refused(str(error), str(folder)) from error
+    result: dict[Path, Header] = {}
+    tensors = size = 0
+    for path in weight_files(folder):
+        try:
+            result[path] = read_header(path)
+        except SafetensorsError as error:
+            raise refused(str(error), str(folder)) from error
+        tensors += len(result[path].tensors)
+        size += len(result[path].raw)
+        if tensors > _MAX_TENSORS or size > _MAX_HEADERS_BYTES:
+            message = f"holds {tensors} tensors and {size} bytes of headers up to {path.name}; at most"
+            raise refused(f"{message} {_MAX_TENSORS} and {_MAX_HEADERS_BYTES} are read.", str(folder))
     _check_index(folder, result)
     return result
 
 
 def _check_index(folder: Path, files: Mapping[Path, Header]) -> None:
-    names = [name for header in files.values() for name in header.tensors]
-    if len(names) != len(set(names)):
-        raise refused("holds a tensor in two weight files.", str(folder))
+    names = Counter(name for header in files.values() for name in header.tensors)
+    twice = next((name for name, count in names.items() if count > 1), None)
+    if twice is not None:
+        raise refused(f"holds the tensor {twice} in two weight files.", str(folder))
     if not (folder / INDEX).is_file():
         return
-    for name, file in weight_map(folder / INDEX).items():
+    table = weight_map(folder / INDEX)
+    for name, file in table.items():
         if name not in files[folder / file].tensors:
             raise refused(f"{INDEX} says that {file} holds {name}, which it does not.", name)
+    unnamed = sorted(names.keys() - table.keys())
+    if unnamed:
+        raise refused(f"the weight files hold {unnamed[0]}, which {INDEX} does not name.", unnamed[0])
 
 
 def tensor_table(folder: Path) -> dict[str, TensorInfo]:

@@ -14,7 +14,7 @@ from trsp_core.architectures import Architecture, architecture_of
 from trsp_core.errors import ModelRefused
 from trsp_core.files import check_room, folder_written_whole
 from trsp_core.progress import StopFn, never, raise_if_stopped
-from trsp_core.pruned_config import check_kept, pruned_config
+from trsp_core.pruned_config import pruned_config
 from trsp_core.safetensors_file import DTYPE_NAMES, Entry, Header, pieces, write
 from trsp_core.sources.companions import copy_companions, removal_card
 from trsp_core.sources.policy import SourcePolicy
@@ -127,8 +127,8 @@ def remove_streamed(
         Cancelled: If `should_stop` said so; nothing is left.
     """
     config, architecture = check_folder(source_folder, SourcePolicy())
-    layers = config[architecture.layer_count]
-    check_kept(kept, layers)
+    layers = architecture.count(config)
+    result = pruned_config(config, kept, architecture)
     shards = _plan(headers(source_folder), kept, architecture, overrides or {})
     total = sum(entry.bytes for _, entries, _ in shards for entry in entries)
     check_room(out_folder, total)
@@ -139,7 +139,7 @@ def remove_streamed(
             if on_progress is not None:
                 on_progress(done, total)
             raise_if_stopped(should_stop)
-        _write_json(temporary / CONFIG, pruned_config(config, kept, architecture))
+        _write_json(temporary / CONFIG, result)
         said = removal_card(layers, tuple(kept)) if card is None else card
         copy_companions(source_folder, temporary, said)
 

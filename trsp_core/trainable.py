@@ -57,17 +57,18 @@ def _full(decoder: Decoder, gone: Sequence[int]) -> dict[str, nn.Parameter]:
         if layer not in gone:
             found.update(_named(module, f"{decoder.architecture.layers}.{layer}"))
     norm = decoder.architecture.final_norm
-    module = attrgetter(norm)(decoder.model)
-    return {**found, **_named(module, norm)} if module is not None else found
+    module = None if norm is None else attrgetter(norm)(decoder.model)
+    return found if norm is None or module is None else {**found, **_named(module, norm)}
 
 
 def _norms_and_down(decoder: Decoder, gone: Sequence[int]) -> dict[str, nn.Parameter]:
-    small = (*decoder.architecture.norms, decoder.architecture.mlp_output)
-    return {
-        name: parameter
-        for name, parameter in _full(decoder, gone).items()
-        if any(f".{part}." in name for part in small) or name.startswith(decoder.architecture.final_norm)
-    }
+    small = tuple(
+        f"{decoder.architecture.layers}.{layer}.{part}."
+        for layer in range(len(decoder))
+        for part in (*decoder.norms(layer), decoder.architecture.mlp_output)
+    )
+    chosen = (*small, f"{decoder.architecture.final_norm}.")
+    return {name: value for name, value in _full(decoder, gone).items() if name.startswith(chosen)}
 
 
 def _named(module: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
@@ -102,5 +103,5 @@ def _linear_names(decoder: Decoder, gone: Sequence[int]) -> list[str]:
         for layer, module in enumerate(decoder.layers)
         if layer not in gone
         for name, part in module.named_modules()
-        if type(part).__name__ in ("Linear", "Conv1D")
+        if isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D"
     ]

@@ -29,8 +29,9 @@ def inspect(source: Source) -> ModelFacts:
 def _folder_facts(source: Source) -> ModelFacts:
     config = read_json(source.path / CONFIG)
     architecture = architecture_of(config.get("model_type"))
-    tensors = {name: info for name, info in tensor_table(source.path).items() if architecture.is_weight(name)}
-    layers = _layer_parameters(tensors, architecture, config[architecture.layer_count])
+    tensors = _weights(tensor_table(source.path), config, architecture)
+    layers = _layer_parameters(tensors, architecture, architecture.count(config))
+    text = architecture.text(config)
     return ModelFacts(
         reference=source.reference,
         revision=source.revision,
@@ -38,12 +39,21 @@ def _folder_facts(source: Source) -> ModelFacts:
         layers=len(layers),
         parameters=_parameters(tensors, config, architecture),
         layer_parameters=layers,
-        hidden_size=config[architecture.width],
-        vocabulary=config[architecture.vocabulary],
-        max_positions=config.get(architecture.positions),
+        hidden_size=text[architecture.width],
+        vocabulary=text[architecture.vocabulary],
+        max_positions=text.get(architecture.positions),
         stored_bytes=sum(path.stat().st_size for path in weight_files(source.path)),
         stored_dtype=_main_dtype(tensors),
     )
+
+
+def _weights(
+    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], architecture: Architecture
+) -> dict[str, TensorInfo]:
+    """Return the tensors that loading reads: no buffers, no layers behind the last one."""
+    layers = architecture.count(config)
+    places = {name: architecture.split(name) for name in tensors if architecture.is_weight(name)}
+    return {name: tensors[name] for name, place in places.items() if place is None or place[1] < layers}
 
 
 def _layer_parameters(

@@ -98,15 +98,12 @@ def check_config(config: Any) -> Architecture:
         raise refused("config.json is no JSON object.")
     check_keys(config, CONFIG)
     architecture = architecture_of(config.get("model_type"))
-    layers = config.get(architecture.layer_count)
+    layers = architecture.count(config)
     if type(layers) is not int or not 2 <= layers <= MAX_LAYERS:
         message = f"states {layers!r} for {architecture.layer_count}; it must be 2 to {MAX_LAYERS}."
         raise refused(message, layers)
     _check_features(config, architecture)
-    for name in architecture.per_layer_lists:
-        entries = config.get(name)
-        if entries is not None and (not isinstance(entries, list) or len(entries) != layers):
-            raise refused(f"{name} in config.json must be a list of {layers} entries, one a layer.", name)
+    architecture.kinds(config)
     return architecture
 
 
@@ -114,13 +111,15 @@ def _check_features(config: Mapping[str, Any], architecture: Architecture) -> No
     for key in ("is_encoder_decoder", "add_cross_attention"):
         if config.get(key):
             raise refused(f"{key} is true in config.json; only decoder-only models are taken.", key)
-    scaled = architecture.index_scaled_attention
-    if scaled is not None and config.get(scaled):
-        message = (
-            f"{scaled} is true in config.json: each layer's attention is scaled by its position, so a layer "
-            "that moves up would compute something else. Such a model cannot be pruned by layers."
-        )
-        raise refused(message, scaled)
+    text = architecture.text(config)
+    for item in architecture.forbidden:
+        if item.holds(text.get(item.key)):
+            message = f"{item.key} is {_shown(text[item.key])} in config.json: {item.reason}."
+            raise refused(message, item.key)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (bool, int, str)) else "set"
 
 
 def check_folder(folder: Path, policy: SourcePolicy) -> tuple[dict[str, Any], Architecture]:
@@ -255,15 +254,19 @@ def _mismatches(
     tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], architecture: Architecture
 ) -> Iterator[str]:
     layers = layer_shapes(tensors, architecture)
-    stated = config[architecture.layer_count]
+    stated = architecture.count(config)
+    for index in range(stated, stated + architecture.future_layers(config)):
+        layers.pop(index, None)
     if sorted(layers) != list(range(stated)):
         found = f"{len(layers)} layers" + (f" up to index {max(layers)}" if layers else "")
         yield f"config.json states {stated} layers, the weights hold {found}."
-    first = layers.get(0, {})
-    for index, shapes in sorted(layers.items()):
-        different = sorted(set(shapes.items()) ^ set(first.items()))
+        return
+    first: dict[tuple[Any, ...], int] = {}
+    for index, kind in enumerate(architecture.kinds(config)):
+        model = first.setdefault(kind, index)
+        different = sorted(set(layers[index].items()) ^ set(layers[model].items()))
         if different:
-            yield f"layer {index} has other weights than layer 0: {different[0][0]}."
+            yield f"layer {index} has other weights than layer {model}: {different[0][0]}."
     yield from _edge_mismatches(tensors, config, architecture)
 
 
@@ -282,10 +285,11 @@ def layer_shapes(
 def _edge_mismatches(
     tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], architecture: Architecture
 ) -> Iterator[str]:
+    text = architecture.text(config)
     bare = {architecture.without_base(name): info for name, info in tensors.items()}
     embedding = bare.get(architecture.without_base(architecture.embedding) + ".weight")
-    width = config.get(architecture.embedding_width or architecture.width) or config.get(architecture.width)
-    wanted = (config.get(architecture.vocabulary), width)
+    width = text.get(architecture.embedding_width or architecture.width) or text.get(architecture.width)
+    wanted = (text.get(architecture.vocabulary), width)
     if embedding is None:
         yield f"the weights hold no {architecture.embedding}.weight."
     elif None not in wanted and embedding.shape != wanted:

@@ -51,7 +51,7 @@ def pruned_config(
     for pattern in architecture.patterns:
         entries = pattern.read(text, layers)
         if entries is not None:
-            changed.update(pattern.write([entries[index] for index in kept], text))
+            changed.update(pattern.write([entries[index] for index in kept]))
     if architecture.counted_by is None or changed.get(architecture.layer_count) is not None:
         changed[architecture.layer_count] = len(kept)
     if architecture.future_layers(config):

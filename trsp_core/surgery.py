@@ -6,7 +6,7 @@ Torch is imported only where tensors are handed over, so that a removal on disk 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,17 @@ def _adopt(
     buffers = dict(model.named_buffers(remove_duplicate=False))
     for name, _ in list(view.named_buffers(remove_duplicate=False)):
         owner, _, leaf = name.rpartition(".")
-        setattr(view.get_submodule(owner), leaf, buffers[_source_name(name, kept, architecture)].clone())
+        if architecture.rebuilt is None or not name.startswith(f"{architecture.rebuilt}."):
+            setattr(view.get_submodule(owner), leaf, buffers[_source_name(name, kept, architecture)].clone())
+    if architecture.rebuilt is not None:
+        _rebuild(view.get_submodule(architecture.rebuilt).children(), model.device)
+
+
+def _rebuild(modules: Iterable[Any], device: torch.device) -> None:
+    """Give each module the buffers that its own config asks for."""
+    for module in modules:
+        for name, buffer in type(module)(module.config).named_buffers():
+            setattr(module, name, buffer.to(device))
 
 
 def remove_streamed(

@@ -21,6 +21,7 @@ _SIZES: Mapping[int, tuple[str, ...]] = {
     VOCABULARY: ("vocab_size",),
     POSITIONS: (
         "max_position_embeddings", "n_positions", "max_seq_len", "model_max_length", "context_length", "seq_length",
+        "index_topk",
     ),
     48: (
         "intermediate_size", "ffn_dim", "n_inner", "dim_ff", "dff", "ffn_hidden_size", "intermediate_size_mlp",
@@ -36,7 +37,7 @@ _SIZES: Mapping[int, tuple[str, ...]] = {
         "head_dim", "kv_channels", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "rotary_dim",
         "sliding_window", "attention_window_size", "window_size", "attention_chunk_size", "mamba_d_state",
         "mamba_chunk_size", "chunk_size", "ssm_state_size", "state_size", "linear_key_head_dim",
-        "linear_value_head_dim", "index_head_dim", "index_topk", "linear_head_dim",
+        "linear_value_head_dim", "index_head_dim", "linear_head_dim",
     ),
     4: (
         "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "n_routed_experts", "num_experts",
@@ -52,20 +53,20 @@ _SIZES: Mapping[int, tuple[str, ...]] = {
 }  # fmt: skip
 _SIZE = {name: size for size, names in _SIZES.items() for name in names}
 
+_ROPE = {"rope_type": "default", "rope_theta": 1e4}
 _MLA = {"num_key_value_heads": 4}
 _WINDOWED = {"use_sliding_window": True, "max_window_layers": 3}
 _PARTS: Mapping[str, Mapping[str, Any]] = {
+    "apertus": {"rope_parameters": _ROPE},
     "axk1": _MLA,
     "axk2": _MLA,
     "bailing_hybrid": {**_MLA, "layer_group_size": 3},
     "bamba": {"attn_layer_indices": [1, 4]},
     "cohere2_moe": {"first_k_dense_replace": 2},
     "cohere_compass_text": {
-        "rope_parameters": {
-            kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("full_attention", "sliding_attention")
-        },
+        "rope_parameters": dict.fromkeys(("full_attention", "sliding_attention"), _ROPE),
     },
-    "cpmant": {"prompt_types": 2, "prompt_length": 4, "segment_types": 2},
+    "cwm": {"rope_parameters": _ROPE},
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4},
         "ffn_config": {"hidden_size": 32, "ffn_hidden_size": 16, "moe_num_experts": 4, "moe_top_k": 2},
@@ -74,7 +75,7 @@ _PARTS: Mapping[str, Mapping[str, Any]] = {
     "deepseek_v3": _MLA,
     "deepseek_v32": _MLA,
     "dots1": {"n_shared_experts": 1, "max_window_layers": 4, "first_k_dense_replace": 2},
-    "ernie4_5_moe": {"moe_layer_interval": 2},
+    "falcon_h1": {"mamba_d_ssm": 64},
     "flint": {"decoder_sparse_step": 2},
     "glm4_moe_lite": _MLA,
     "glm_moe_dsa": _MLA,
@@ -83,7 +84,6 @@ _PARTS: Mapping[str, Mapping[str, Any]] = {
     "granite_swa": {"layer_rope_theta": [1e4, 1e3, 1e4, 1e5, 1e4, 1e3]},
     "granitemoe_swa": {"layer_rope_theta": [1e4, 1e3, 1e4, 1e5, 1e4, 1e3]},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 3},
-    "hunyuan_v1_moe": {"num_experts": [2, 4, 2, 4, 2, 4], "moe_topk": [1, 2, 1, 2, 1, 2]},
     "jamba": {"attn_layer_period": 3, "attn_layer_offset": 1, "mamba_d_conv": 4},
     "kimi_linear": _MLA,
     "laguna": {
@@ -108,7 +108,6 @@ _PARTS: Mapping[str, Mapping[str, Any]] = {
         "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "linear_attention", "mlp"],
         "num_hidden_layers": None,
     },
-    "olmo_hybrid": {},
     "qwen2": _WINDOWED,
     "qwen2_moe": {"use_sliding_window": True, "max_window_layers": 4, "decoder_sparse_step": 2},
     "qwen3": _WINDOWED,
@@ -125,7 +124,9 @@ def tiny_config(model_type: str, **changes: Any) -> Any:
     cls = CONFIG_MAPPING[model_type]
     default = cls().to_dict()
     sizes = {
-        key: _SIZE[key] for key, value in default.items() if key in _SIZE and not isinstance(value, (list, dict))
+        key: _SIZE[key]
+        for key, value in default.items()
+        if key in _SIZE and not isinstance(value, (list, dict))
     }
     endless = {key: value for key, value in _ENDLESS.items() if key in default}
     return cls(**{**sizes, **endless, **_PARTS.get(model_type, {}), **changes})

@@ -17,7 +17,10 @@ from trsp_core.architectures.patterns import (
     Leading,
     Lettered,
     Listed,
+    Pattern,
     Periodic,
+    Remaining,
+    RootScaled,
     Sparse,
 )
 from trsp_core.architectures.record import Architecture, Forbidden
@@ -29,6 +32,11 @@ def _types(derive: Any = None) -> Listed:
     return Listed(LAYER_TYPES, derive)
 
 
+def _attention(pattern: Pattern, *kinds: Any) -> tuple[Pattern, Pattern]:
+    """A hybrid's pattern of layers, of which at least one has to attend."""
+    return pattern, Remaining(pattern, "attention", kinds or (at.FULL, "attention"))
+
+
 def _mlps(derive: Any = None) -> Listed:
     return Listed(_MLP_TYPES, derive)
 
@@ -38,9 +46,7 @@ _TIED = replace(_LLAMA, ties_by_default=True)
 _NORMED = replace(_LLAMA, mlp_output_joins=False)
 _NORMED_TIED = replace(_NORMED, ties_by_default=True)
 _EXPERTS = replace(_LLAMA, mlp_output=None)
-_QWEN2 = replace(
-    _LLAMA, patterns=(_types(at.windows_from(28, needs=True)), Leading("max_window_layers", 28))
-)
+_QWEN2 = replace(_LLAMA, patterns=(_types(at.windows_from(28, needs=True)), Leading("max_window_layers", 28)))
 _GPT = Architecture(
     "gpt2",
     layers="transformer.h",
@@ -78,6 +84,7 @@ _NEOX = Architecture(
     layers="gpt_neox.layers",
     embedding="gpt_neox.embed_in",
     final_norm="gpt_neox.final_layer_norm",
+    stored_as=(("lm_head", "embed_out"),),
     mlp_output="mlp.dense_4h_to_h",
     not_weights=(r"rotary_emb\.inv_freq$", r"\.attention\.(masked_)?bias$"),
 )
@@ -90,9 +97,7 @@ _MAMBA = Architecture(
     patterns=(),
     ties_by_default=True,
 )
-_LFM = replace(
-    _TIED, final_norm="model.embedding_norm", mlp_output="feed_forward.w2", patterns=(_types(),)
-)
+_LFM = replace(_TIED, final_norm="model.embedding_norm", mlp_output="feed_forward.w2", patterns=(_types(),))
 _SHARED_INDEX = Forbidden(
     "indexer_types",
     "layers of type 'shared' take the positions that an earlier layer chose, so they depend on that layer",
@@ -119,7 +124,7 @@ _RECORDS: Mapping[str, Architecture] = {
     "internlm3": _LLAMA,
     "iquestcoder": _LLAMA,
     "jais2": _LLAMA,
-    "minicpm3": _NORMED_TIED,
+    "minicpm3": replace(_NORMED_TIED, patterns=(RootScaled("scale_depth", 1.0),)),
     "ministral3": _LLAMA,
     "mistral": _LLAMA,
     "nanochat": replace(_LLAMA, mlp_output="mlp.fc2"),
@@ -142,6 +147,7 @@ _RECORDS: Mapping[str, Architecture] = {
     "granite_swa": replace(
         _TIED,
         residual_factor="residual_multiplier",
+        rebuilt="model.rotary_embs",
         patterns=(_types(at.every(4, shift=0)), Listed("layer_rope_theta")),
     ),
     "ministral": replace(_LLAMA, patterns=(_types(at.windows_if_set),)),
@@ -160,9 +166,7 @@ _RECORDS: Mapping[str, Architecture] = {
     "olmo3": replace(_NORMED, patterns=(_types(at.every(4)),)),
     "qwen2": _QWEN2,
     "qwen3": _QWEN2,
-    "smollm3": replace(
-        _TIED, patterns=(Listed("no_rope_layers", at.rope_choices), _types(at.smollm3_types))
-    ),
+    "smollm3": replace(_TIED, patterns=(Listed("no_rope_layers", at.rope_choices), _types(at.smollm3_types))),
     "vaultgemma": replace(_TIED, patterns=(_types(at.every(2)),)),
     # Mixtures of experts in every layer.
     "aria_text": _EXPERTS,
@@ -179,20 +183,14 @@ _RECORDS: Mapping[str, Architecture] = {
     "gpt_oss": replace(_EXPERTS, patterns=(_types(at.every(2)),)),
     "granitemoe": _EXPERTS,
     "granitemoe_swa": replace(
-        _EXPERTS, patterns=(_types(at.every(4, shift=0)), Listed("layer_rope_theta"))
+        _EXPERTS,
+        rebuilt="model.rotary_embs",
+        patterns=(_types(at.every(4, shift=0)), Listed("layer_rope_theta")),
     ),
     "granitemoeshared": _EXPERTS,
-    "hunyuan_v1_moe": replace(
-        _EXPERTS,
-        patterns=tuple(
-            Listed(key, or_one=True)
-            for key in ("num_experts", "moe_topk", "num_shared_expert", "moe_intermediate_size")
-        ),
-    ),
+    "hunyuan_v1_moe": _EXPERTS,
     "jetmoe": replace(_EXPERTS, ties_by_default=True),
-    "kolibri1": replace(
-        _EXPERTS, patterns=(_types(at.every(5)),)
-    ),
+    "kolibri1": replace(_EXPERTS, patterns=(_types(at.every(5)),)),
     "longcat_flash": replace(_EXPERTS, layer_count="num_layers"),
     "minimax_m2": _EXPERTS,
     "mixtral": _EXPERTS,
@@ -239,7 +237,9 @@ _RECORDS: Mapping[str, Architecture] = {
         ),
         forbidden=(
             _SHARED_INDEX,
-            Forbidden("index_topk_pattern", "it makes layers share the positions that an earlier layer chose"),
+            Forbidden(
+                "index_topk_pattern", "it makes layers share the positions that an earlier layer chose"
+            ),
             Forbidden(
                 "index_topk_freq",
                 "it makes layers share the positions that an earlier layer chose",
@@ -289,8 +289,9 @@ _RECORDS: Mapping[str, Architecture] = {
     "bailing_hybrid": replace(
         _LLAMA,
         positions="model_max_length",
+        stored_as=(("model.embed_tokens", "model.word_embeddings"),),
         patterns=(
-            _types(at.hybrid_groups),
+            *_attention(_types(at.hybrid_groups)),
             _mlps(at.first(2, "first_k_dense_replace")),
             Leading("first_k_dense_replace", 2),
         ),
@@ -300,7 +301,7 @@ _RECORDS: Mapping[str, Architecture] = {
         final_norm="model.final_layernorm",
         mlp_output="feed_forward.down_proj",
         outputs=2,
-        patterns=(Indexed("attn_layer_indices"),),
+        patterns=_attention(Indexed("attn_layer_indices"), True),
     ),
     "falcon_h1": replace(
         _LLAMA,
@@ -312,14 +313,14 @@ _RECORDS: Mapping[str, Architecture] = {
     ),
     "falcon_mamba": _MAMBA,
     "granitemoehybrid": replace(
-        _EXPERTS, patterns=(_types(at.same(at.LINEAR)), Listed("layers_block_type"))
+        _EXPERTS, patterns=(*_attention(_types(at.same(at.LINEAR))), Listed("layers_block_type"))
     ),
     "jamba": replace(
         _LLAMA,
         final_norm="model.final_layernorm",
         mlp_output="feed_forward.down_proj",
         patterns=(
-            Periodic("attn_layer_period", "attn_layer_offset", (8, 4), "attention"),
+            *_attention(Periodic("attn_layer_period", "attn_layer_offset", (8, 4), "attention"), True),
             Periodic("expert_layer_period", "expert_layer_offset", (2, 1), "mixtures of experts"),
         ),
     ),
@@ -327,23 +328,19 @@ _RECORDS: Mapping[str, Architecture] = {
         _LLAMA,
         positions="model_max_length",
         patterns=(
-            _types(at.each(lambda index: at.FULL if index and index % 4 == 0 else at.LINEAR)),
+            *_attention(_types(at.each(lambda index: at.FULL if index and index % 4 == 0 else at.LINEAR))),
             _mlps(at.first(1, "first_k_dense_replace")),
         ),
-        forbidden=(Forbidden("linear_attn_config", "write layer_types and the linear_* keys out in its place"),),
+        forbidden=(
+            Forbidden("linear_attn_config", "write layer_types and the linear_* keys out in its place"),
+        ),
     ),
-    "lfm2": replace(_LFM, patterns=(_types(at.lfm2_types), Indexed("full_attn_idxs"))),
-    "lfm2_moe": replace(_LFM, patterns=(_types(), Leading("num_dense_layers", 2))),
+    "lfm2": replace(_LFM, patterns=(*_attention(_types(at.lfm2_types)), Indexed("full_attn_idxs"))),
+    "lfm2_moe": replace(_LFM, patterns=(*_attention(_types()), Leading("num_dense_layers", 2))),
     "lfm3": replace(
         _LFM,
         mlp_output_joins=False,
-        patterns=(
-            _types(
-                at.each(
-                    lambda i: at.FULL if i % 4 == 2 else at.SLIDING if i % 4 == 0 and i > 0 else "conv"
-                )
-            ),
-        ),
+        patterns=_attention(_types(at.lfm3_types), at.FULL, at.SLIDING),
     ),
     "mamba": _MAMBA,
     "mamba2": replace(_MAMBA, ties_by_default=False),
@@ -353,23 +350,34 @@ _RECORDS: Mapping[str, Architecture] = {
         final_norm="model.norm_f",
         mlp_output="mixer.down_proj",
         counted_by="layers_block_type",
-        patterns=(Listed("layers_block_type"), Lettered("hybrid_override_pattern")),
+        stored_as=(("model", "backbone"),),
+        patterns=(
+            *_attention(Listed("layers_block_type")),
+            *_attention(Lettered("hybrid_override_pattern"), "*"),
+        ),
     ),
-    "olmo_hybrid": replace(_NORMED, patterns=(_types(at.olmo_hybrid_types),)),
+    "olmo_hybrid": replace(
+        _NORMED,
+        patterns=(
+            *_attention(_types(at.olmo_hybrid_types)),
+            Remaining(_types(at.olmo_hybrid_types), "linear attention", (at.LINEAR,)),
+        ),
+    ),
     "qwen3_5_text": replace(
-        _LLAMA, patterns=(_types(at.every(4, "full_attention_interval", others=at.LINEAR)),)
+        _LLAMA, patterns=_attention(_types(at.every(4, "full_attention_interval", others=at.LINEAR)))
     ),
     "qwen3_5_moe_text": replace(
-        _EXPERTS, patterns=(_types(at.every(4, "full_attention_interval", others=at.LINEAR)),)
+        _EXPERTS, patterns=_attention(_types(at.every(4, "full_attention_interval", others=at.LINEAR)))
     ),
     "qwen3_next": replace(
-        _LLAMA, patterns=(_types(at.every(4, "full_attention_interval", others=at.LINEAR)), Sparse())
+        _LLAMA,
+        patterns=(*_attention(_types(at.every(4, "full_attention_interval", others=at.LINEAR))), Sparse()),
     ),
     "recurrent_gemma": replace(
         _TIED,
         final_norm="model.final_norm",
         mlp_output="mlp_block.down_proj",
-        patterns=(Cycled("block_types", ("recurrent", "recurrent", "attention")),),
+        patterns=_attention(Cycled("block_types", ("recurrent", "recurrent", "attention"))),
     ),
     # GPT's layout.
     "gpt2": _GPT2,
@@ -382,9 +390,7 @@ _RECORDS: Mapping[str, Architecture] = {
         ties_by_default=False,
         not_weights=(r"\.attn\.(causal_mask|embed_positions|bias|masked_bias)$",),
     ),
-    "ctrl": replace(
-        _GPT, embedding="transformer.w", final_norm="transformer.layernorm", mlp_output="ffn.2"
-    ),
+    "ctrl": replace(_GPT, embedding="transformer.w", final_norm="transformer.layernorm", mlp_output="ffn.2"),
     "gptj": replace(_GPT, mlp_output="mlp.fc_out", outputs=2, ties_by_default=False),
     "gpt_neo": replace(
         _GPT,
@@ -414,14 +420,6 @@ _RECORDS: Mapping[str, Architecture] = {
         mlp_output="fc2",
     ),
     "bloom": replace(_FALCON, layer_count="n_layer", positions="seq_length"),
-    "cpmant": replace(
-        _TIED,
-        layers="cpmant.encoder.layers",
-        embedding="cpmant.input_embedding",
-        final_norm="cpmant.encoder.output_layernorm",
-        mlp_output="ffn.ffn.w_out",
-        outputs=2,
-    ),
     "falcon": _FALCON,
     "gpt_neox": _NEOX,
     "gpt_neox_japanese": replace(
@@ -430,6 +428,7 @@ _RECORDS: Mapping[str, Architecture] = {
         embedding="gpt_neox_japanese.embed_in",
         final_norm="gpt_neox_japanese.final_layer_norm",
         head="embed_out",
+        stored_as=(),
         outputs=2,
         ties_by_default=True,
         patterns=(EdgeLayer(last=True, why="it alone has a bias on its attention's output"),),

@@ -7,6 +7,7 @@ selection of layers is refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ Entries = Callable[[Config, int], list[Any]]
 class Pattern(Protocol):
     """One entry a layer, kept somewhere in a config."""
 
-    def read(self, config: Config, layers: int) -> list[Any] | None:
+    def read(self, config: Config, layers: int, /) -> list[Any] | None:
         """Return the entries, or None where the config has none.
 
         Raises:
@@ -30,7 +31,7 @@ class Pattern(Protocol):
         """
         ...
 
-    def write(self, entries: Sequence[Any], config: Config) -> dict[str, Any]:
+    def write(self, entries: Sequence[Any], /) -> dict[str, Any]:
         """Return the keys of the config, changed so that it tells `entries`.
 
         Raises:
@@ -81,24 +82,20 @@ class Listed:
     Attributes:
         key: The config's key.
         derive: What the config class derives from positions where the list is absent.
-        or_one: The key may also hold one value for all layers.
     """
 
     key: str
     derive: Entries | None = None
-    or_one: bool = False
 
     def read(self, config: Config, layers: int) -> list[Any] | None:
         entries = config.get(self.key)
         if entries is None:
             return None if self.derive is None else self.derive(config, layers)
-        if self.or_one and not isinstance(entries, list):
-            return None
         if not isinstance(entries, list) or len(entries) != layers:
             raise _wrong(self.key, self.key, f"a list of {layers} entries, one a layer")
         return entries
 
-    def write(self, entries: Sequence[Any], config: Config) -> dict[str, Any]:
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         return {self.key: list(entries)}
 
 
@@ -118,7 +115,7 @@ class Leading:
         bound = whole(config, self.key, self.default)
         return [index < bound for index in range(layers)]
 
-    def write(self, entries: Sequence[Any], config: Config) -> dict[str, Any]:
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         return {self.key: sum(entries)}
 
 
@@ -142,7 +139,7 @@ class Indexed:
             raise _wrong(self.key, indices, "a list of layer indices")
         return [index in indices for index in range(layers)]
 
-    def write(self, entries: Sequence[Any], config: Config) -> dict[str, Any]:
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         return {self.key: [index for index, holds in enumerate(entries) if holds]}
 
 
@@ -164,8 +161,11 @@ class Sparse:
             raise _wrong("mlp_only_layers", named, "a list of layer indices")
         return [index not in named and (index + 1) % every == 0 for index in range(layers)]
 
-    def write(self, entries: Sequence[Any], config: Config) -> dict[str, Any]:
-        return {"mlp_only_layers": [i for i, sparse in enumerate(entries) if not sparse], "decoder_sparse_step": 1}
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
+        return {
+            "mlp_only_layers": [i for i, sparse in enumerate(entries) if not sparse],
+            "decoder_sparse_step": 1,
+        }
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Periodic:
         offset = whole(config, self.offset, self.defaults[1])
         return [index % period == offset for index in range(layers)]
 
-    def write(self, entries: Sequence[Any], config: Config) -> dict[str, Any]:
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         for period in range(1, len(entries) + 2):
             for offset in range(period):
                 if list(entries) == [index % period == offset for index in range(len(entries))]:
@@ -206,7 +206,7 @@ class Between:
         every = step(config, "moe_layer_interval", 1)
         return _between(layers, first, layers - 1 if last == -1 else last, every)
 
-    def write(self, entries: Sequence[Any], config: Config) -> dict[str, Any]:
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         count = len(entries)
         sparse = [index for index, holds in enumerate(entries) if holds] or [count]
         for every in range(1, count + 1):
@@ -236,7 +236,7 @@ class Cycled:
             raise _wrong(self.key, cycle, "a list")
         return [cycle[index % len(cycle)] for index in range(layers)]
 
-    def write(self, entries: Sequence[Any], config: Config) -> dict[str, Any]:
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         return {self.key: list(entries)}
 
 
@@ -254,7 +254,7 @@ class Counted:
             raise _wrong("attention_types", types, f"lists of kinds and counts for {layers} layers")
         return entries
 
-    def write(self, entries: Sequence[Any], config: Config) -> dict[str, Any]:
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         return {"attention_types": [[list(entries), 1]], "attention_layers": list(entries)}
 
 
@@ -272,7 +272,7 @@ class Lettered:
             raise _wrong(self.key, letters, f"a string of {layers} letters, one a layer")
         return list(letters)
 
-    def write(self, entries: Sequence[Any], config: Config) -> dict[str, Any]:
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         return {self.key: "".join(entries)}
 
 
@@ -288,12 +288,59 @@ class EdgeLayer:
     last: bool
     why: str
 
-    def read(self, config: Config, layers: int) -> list[Any] | None:
+    def read(self, _config: Config, layers: int) -> list[Any] | None:
         edge = layers - 1 if self.last else 0
         return [index == edge for index in range(layers)]
 
-    def write(self, entries: Sequence[Any], config: Config) -> dict[str, Any]:
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         if entries[-1 if self.last else 0]:
             return {}
         message = f"takes out the {'last' if self.last else 'first'} layer, which has to stay: {self.why}."
         raise InvalidSpec(Problem("/layers", message))
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """Of some kind of layer at least one has to stay, because the model's code or its cache counts on it.
+
+    Attributes:
+        of: The pattern that tells the kinds.
+        kind: What to call that kind.
+        entries: Its entries.
+    """
+
+    of: Pattern
+    kind: str
+    entries: tuple[Any, ...]
+
+    def read(self, config: Config, layers: int) -> list[Any] | None:
+        return self.of.read(config, layers)
+
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
+        if not set(self.entries).isdisjoint(entries):
+            return {}
+        message = f"leaves no {self.kind} layer; this architecture does not run without one."
+        raise InvalidSpec(Problem("/layers", message))
+
+
+@dataclass(frozen=True)
+class RootScaled:
+    """A factor that the model divides by the root of its number of layers (`scale_depth` of MiniCPM3).
+
+    Attributes:
+        key: The config's key.
+        default: What the config class takes where it is absent.
+    """
+
+    key: str
+    default: float
+
+    def read(self, config: Config, layers: int) -> list[Any] | None:
+        factor = config.get(self.key, self.default)
+        if not isinstance(factor, (int, float)):
+            raise _wrong(self.key, factor, "a number")
+        return [(factor, layers)] * layers
+
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
+        factor, layers = entries[0]
+        return {self.key: factor * math.sqrt(len(entries) / layers)}

@@ -10,7 +10,12 @@ from typing import Any
 
 from trsp_core.architectures.patterns import Config, Entries, step, whole
 
-FULL, SLIDING, LINEAR, INDEXED = "full_attention", "sliding_attention", "linear_attention", "indexed_attention"
+FULL, SLIDING, LINEAR, INDEXED = (
+    "full_attention",
+    "sliding_attention",
+    "linear_attention",
+    "indexed_attention",
+)
 DENSE, SPARSE = "dense", "sparse"
 
 
@@ -139,6 +144,11 @@ def lfm2_types(config: Config, layers: int) -> list[Any]:
     """Layers that `full_attn_idxs` names attend, all where it is absent; the others convolve (LFM2)."""
     named = config.get("full_attn_idxs")
     return [FULL if named is None or index in named else "conv" for index in range(layers)]
+
+
+def lfm3_types(_config: Config, layers: int) -> list[Any]:
+    """Of four layers the third attends fully and the first within a window, but for layer 0 (LFM3)."""
+    return [FULL if i % 4 == 2 else SLIDING if i % 4 == 0 and i > 0 else "conv" for i in range(layers)]
 
 
 def hybrid_groups(config: Config, layers: int) -> list[Any]:

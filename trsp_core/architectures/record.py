@@ -47,6 +47,8 @@ class Architecture:
         norm_after: Config key that, when false, puts a norm behind the residual sum (OPT-350M); then the
             MLP's output does not reach the residual stream untouched.
         residual_factor: Config key of a factor on what a layer adds to the residual stream.
+        stored_as: Paths that checkpoints call otherwise: (path in the model, name in the checkpoint).
+        rebuilt: Path of buffers that depend on which layers there are, so that no other model's fit.
         outputs: Length of the tuple that a layer returns; 0 where it returns the residual stream alone.
         nested: Config key of the text model's own config, where it has one.
         layer_count: Config key of the number of layers.
@@ -71,6 +73,8 @@ class Architecture:
     mlp_output_joins: bool = True
     norm_after: str | None = None
     residual_factor: str | None = None
+    stored_as: tuple[tuple[str, str], ...] = ()
+    rebuilt: str | None = None
     outputs: int = 0
     nested: str | None = None
     layer_count: str = "num_hidden_layers"
@@ -132,9 +136,19 @@ class Architecture:
         return bool(text.get("tie_word_embeddings", outer))
 
     @cached_property
+    def _stored_base(self) -> str:
+        return dict(self.stored_as).get(self.base, self.base)
+
+    @cached_property
+    def _bases(self) -> tuple[str, ...]:
+        names = sorted({self.base, self._stored_base}, key=len, reverse=True)
+        return tuple(f"{name}." for name in names)
+
+    @cached_property
     def _layer_tensor(self) -> re.Pattern[str]:
+        bases = "|".join(map(re.escape, self._bases))
         rest = re.escape(self.layers.partition(".")[2])
-        return re.compile(rf"^((?:{re.escape(self.base)}\.)?{rest}\.)(\d+)\.(.+)$")
+        return re.compile(rf"^((?:{bases})?{rest}\.)(\d+)\.(.+)$")
 
     def split(self, tensor: str) -> tuple[str, int, str] | None:
         """Return prefix, layer index and name inside the layer of a tensor; None outside the layers."""
@@ -142,8 +156,14 @@ class Architecture:
         return (match[1], int(match[2]), match[3]) if match else None
 
     def without_base(self, tensor: str) -> str:
-        """Return a tensor's name as the bare model calls it."""
-        return tensor.removeprefix(f"{self.base}.")
+        """Return a tensor's name as the bare model calls it, whether it is the model's or a checkpoint's."""
+        for path, stored in self.stored_as:
+            if path != self.base and tensor.startswith(f"{stored}."):
+                tensor = f"{path}{tensor.removeprefix(stored)}"
+        for base in self._bases:
+            if tensor.startswith(base):
+                return tensor.removeprefix(base)
+        return tensor
 
     def is_weight(self, tensor: str) -> bool:
         """Whether a stored tensor is a weight, not a buffer that old checkpoints carry."""

@@ -146,4 +146,6 @@ def _no_refit(decoder: Decoder) -> str:
     name = decoder.model.config.model_type
     if not any(decoder.has_mlp_output(layer) for layer in range(len(decoder))):
         return f"no refit: the layers of this {name} have no single MLP output that could be refitted"
-    return f"no refit: this {name} puts a norm or a factor behind its MLP, so that the refit would not be linear"
+    return (
+        f"no refit: this {name} puts a norm or a factor behind its MLP, so that the refit would not be linear"
+    )

@@ -72,10 +72,11 @@ def _parameters(
 ) -> int:
     """Count the weights; a head that is tied and stored all the same counts once."""
     stored_twice = architecture.ties_head(config)
+    head = architecture.without_base(f"{architecture.head}.weight")
     return sum(
         info.elements
         for name, info in tensors.items()
-        if not (stored_twice and name == f"{architecture.head}.weight")
+        if not (stored_twice and architecture.without_base(name) == head)
     )
 
 

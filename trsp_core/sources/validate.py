@@ -24,8 +24,11 @@ _MAX_JSON_BYTES = 64 * 1024 * 1024
 _MAX_DEPTH = 32
 _MAX_FILES = 10_000
 
-# Leading underscores that published checkpoints carry and that name no code.
-HARMLESS_UNDERSCORED = frozenset({"_name_or_path", "_remove_final_layer_norm", "_commit_hash"})
+# Leading underscores that published checkpoints carry and that name no code; `__float__` is how transformers
+# writes an infinite number.
+HARMLESS_UNDERSCORED = frozenset(
+    {"_name_or_path", "_remove_final_layer_norm", "_commit_hash", "_sliding_window_pattern", "__float__"}
+)
 
 _NAMES_CODE = "names code that would run on loading; only models that transformers has itself are taken"
 _FORBIDDEN: Mapping[str, str] = {
@@ -294,6 +297,6 @@ def _edge_mismatches(
         yield f"the weights hold no {architecture.embedding}.weight."
     elif None not in wanted and embedding.shape != wanted:
         yield f"the embedding is {list(embedding.shape)}, config.json describes {list(wanted)}."
-    head = f"{architecture.head}.weight"
+    head = architecture.without_base(f"{architecture.head}.weight")
     if head not in bare and not architecture.ties_head(config):
         yield f"the weights hold no {head}, and config.json does not tie it to the embedding."

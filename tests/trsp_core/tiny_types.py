@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+)
 
 TYPES = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 LAYERS = 6
@@ -80,10 +83,21 @@ _PARTS: Mapping[str, Mapping[str, Any]] = {
     "glm4_moe_lite": _MLA,
     "glm_moe_dsa": _MLA,
     "gpt_neo": {"attention_types": [[["global", "local"], 3]]},
+    "gpt_oss": {"rope_parameters": _ROPE},
     "granite": {"residual_multiplier": 0.5, "logits_scaling": 4.0},
     "granite_swa": {"layer_rope_theta": [1e4, 1e3, 1e4, 1e5, 1e4, 1e3]},
     "granitemoe_swa": {"layer_rope_theta": [1e4, 1e3, 1e4, 1e5, 1e4, 1e3]},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 3},
+    "inkling_text": {
+        "swa_num_attention_heads": 4,
+        "swa_num_key_value_heads": 2,
+        "swa_head_dim": 8,
+        "sliding_window_size": 8,
+        "d_rel": 4,
+        "rel_extent": 16,
+        "dense_mlp_idx": 2,
+        "dense_intermediate_size": 48,
+    },
     "jamba": {"attn_layer_period": 3, "attn_layer_offset": 1, "mamba_d_conv": 4},
     "kimi_linear": _MLA,
     "laguna": {
@@ -104,6 +118,8 @@ _PARTS: Mapping[str, Mapping[str, Any]] = {
         "mlp_layer_types": ["dense", "sparse", "sparse"] * 2,
         "dense_intermediate_size": 48,
     },
+    "ministral3": {"rope_parameters": _ROPE},
+    "modernbert-decoder": {"cls_token_id": 3, "sep_token_id": 4},
     "nemotron_h": {
         "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "linear_attention", "mlp"],
         "num_hidden_layers": None,
@@ -114,28 +130,70 @@ _PARTS: Mapping[str, Mapping[str, Any]] = {
     "qwen3_moe": {"mlp_only_layers": [1, 4]},
     "qwen3_next": {"mlp_only_layers": [0]},
     "smollm3": {"use_sliding_window": True, "no_rope_layer_interval": 3},
-    "youtu": _MLA,
+    "xlstm": {"hidden_size": 128, "chunk_size": 16},
+    "youtu": {**_MLA, "pad_token_id": None},
+}
+_TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 14,
+    "depth": 2,
+    "num_heads": 4,
+    "out_hidden_size": 32,
+    "num_position_embeddings": 16,
+    "mlp_dim": 48,
+    "output_channels": 16,
+    "global_attn_indexes": [1],
+    "window_size": 7,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+}
+_COMPOSITES: Mapping[str, Mapping[str, Any]] = {
+    "fuyu": {},
+    "gemma3": {"mm_tokens_per_image": 4},
+    "got_ocr2": {},
+    "moss_transcribe_diarize": {},
+    "qwen3_5": {},
+    "qwen3_5_moe": {},
 }
 _ENDLESS = {"eos_token_id": None, "forced_eos_token_id": None}
+
+
+def _shrunk(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a default config that a table makes small."""
+    return {
+        key: sizes[key]
+        for key, value in config.items()
+        if key in sizes and (key in _TOWER or not isinstance(value, (list, dict)))
+    }
 
 
 def tiny_config(model_type: str, **changes: Any) -> Any:
     """Return the config of six narrow layers, of several kinds where the type knows several."""
     cls = CONFIG_MAPPING[model_type]
     default = cls().to_dict()
-    sizes = {
-        key: _SIZE[key]
-        for key, value in default.items()
-        if key in _SIZE and not isinstance(value, (list, dict))
-    }
-    endless = {key: value for key, value in _ENDLESS.items() if key in default}
-    return cls(**{**sizes, **endless, **_PARTS.get(model_type, {}), **changes})
+    if model_type in _COMPOSITES:
+        parts = {key: _shrunk(default[key], _TOWER) for key in cls.sub_configs if key != "text_config"}
+        text = {**_shrunk(default["text_config"], {**_SIZE, **_ENDLESS}), **changes}
+        kind = {"model_type": default["text_config"]["model_type"]}
+        return cls(**parts, text_config={**text, **kind}, **_COMPOSITES[model_type])
+    sizes = _shrunk(default, {**_SIZE, **_ENDLESS})
+    return cls(**{**sizes, **_PARTS.get(model_type, {}), **changes})
 
 
 def tiny_type(model_type: str, *, seed: int = 0, **changes: Any) -> Any:
     """Build a random model whose layers matter: weights large enough for logits that differ clearly."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(tiny_config(model_type, **changes), dtype=torch.float32)
+    config = tiny_config(model_type, **changes)
+    if model_type in _COMPOSITES and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        model = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
+    else:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)

@@ -9,6 +9,7 @@ from typing import Any
 from trsp_core.architectures import positions as at
 from trsp_core.architectures.patterns import (
     LAYER_TYPES,
+    AlsoCount,
     Between,
     Counted,
     Cycled,
@@ -189,6 +190,10 @@ _RECORDS: Mapping[str, Architecture] = {
     ),
     "granitemoeshared": _EXPERTS,
     "hunyuan_v1_moe": _EXPERTS,
+    "inkling_text": replace(
+        _NORMED,
+        patterns=(_types(at.inkling_types), _mlps(at.first(0, "dense_mlp_idx"))),
+    ),
     "jetmoe": replace(_EXPERTS, ties_by_default=True),
     "kolibri1": replace(_EXPERTS, patterns=(_types(at.every(5)),)),
     "longcat_flash": replace(_EXPERTS, layer_count="num_layers"),
@@ -453,6 +458,15 @@ _RECORDS: Mapping[str, Architecture] = {
         norm_after="do_layer_norm_before",
         embedding_width="word_embed_proj_dim",
     ),
+    "xlstm": replace(
+        _MAMBA,
+        layers="backbone.blocks",
+        final_norm="backbone.out_norm",
+        mlp_output="ffn.proj_down",
+        patterns=(AlsoCount("num_blocks"),),
+        outputs=2,
+        ties_by_default=False,
+    ),
     "xglm": replace(
         _TIED,
         final_norm="model.layer_norm",
@@ -462,6 +476,55 @@ _RECORDS: Mapping[str, Architecture] = {
     ),
 }
 
+_NESTED = replace(
+    _LLAMA,
+    layers="model.language_model.layers",
+    embedding="model.language_model.embed_tokens",
+    final_norm="model.language_model.norm",
+    stored_as=(("model.language_model", "language_model.model"), ("lm_head", "language_model.lm_head")),
+    nested="text_config",
+)
+
+
+def _text_of(record: Architecture, *model_types: str, **changes: Any) -> Architecture:
+    """Return the record of a model whose text model is of one of these types, held in `text_config`."""
+    reason = f"the text model must be of type {' or '.join(model_types)}"
+    other = Forbidden("model_type", reason, lambda value: value not in (None, *model_types))
+    return replace(record, forbidden=(other,), **changes)
+
+
+_COMPOSITES: Mapping[str, Architecture] = {
+    # A text model beside a vision or an audio model, which stays as it is.
+    "fuyu": _text_of(
+        _NESTED,
+        "persimmon",
+        final_norm="model.language_model.final_layernorm",
+        mlp_output="mlp.dense_4h_to_h",
+    ),
+    "gemma3": _text_of(
+        _NESTED,
+        "gemma3_text",
+        mlp_output_joins=False,
+        patterns=_RECORDS["gemma3_text"].patterns,
+        ties_by_default=True,
+    ),
+    "got_ocr2": _text_of(_NESTED, "qwen2", patterns=_QWEN2.patterns, ties_by_default=True),
+    "moss_transcribe_diarize": _text_of(_NESTED, "qwen3", patterns=_QWEN2.patterns, ties_by_default=True),
+    # Loaded as a causal LM, these leave their vision model out.
+    "qwen3_5": _text_of(
+        _RECORDS["qwen3_5_text"],
+        "qwen3_5_text",
+        stored_as=(("model", "model.language_model"),),
+        nested="text_config",
+    ),
+    "qwen3_5_moe": _text_of(
+        _RECORDS["qwen3_5_moe_text"],
+        "qwen3_5_moe_text",
+        stored_as=(("model", "model.language_model"),),
+        nested="text_config",
+    ),
+}
+
 ARCHITECTURES: Mapping[str, Architecture] = {
-    name: replace(record, model_type=name) for name, record in _RECORDS.items()
+    name: replace(record, model_type=name) for name, record in {**_RECORDS, **_COMPOSITES}.items()
 }

@@ -344,3 +344,16 @@ class RootScaled:
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         factor, layers = entries[0]
         return {self.key: factor * math.sqrt(len(entries) / layers)}
+
+
+@dataclass(frozen=True)
+class AlsoCount:
+    """A second key that tells the number of layers."""
+
+    key: str
+
+    def read(self, config: Config, layers: int) -> list[Any] | None:
+        return None if config.get(self.key) is None else [None] * layers
+
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
+        return {self.key: len(entries)}

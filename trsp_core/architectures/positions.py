@@ -146,6 +146,13 @@ def lfm2_types(config: Config, layers: int) -> list[Any]:
     return [FULL if named is None or index in named else "conv" for index in range(layers)]
 
 
+def inkling_types(config: Config, layers: int) -> list[Any]:
+    """Layers that `local_layer_ids` names slide; where it is absent all but every sixth (Inkling)."""
+    named = config.get("local_layer_ids")
+    local = [(index + 1) % 6 != 0 if named is None else index in named for index in range(layers)]
+    return ["hybrid_sliding" if slides else "hybrid" for slides in local]
+
+
 def lfm3_types(_config: Config, layers: int) -> list[Any]:
     """Of four layers the third attends fully and the first within a window, but for layer 0 (LFM3)."""
     return [FULL if i % 4 == 2 else SLIDING if i % 4 == 0 and i > 0 else "conv" for i in range(layers)]

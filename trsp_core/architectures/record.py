@@ -131,24 +131,20 @@ class Architecture:
 
     def ties_head(self, config: Mapping[str, Any]) -> bool:
         """Whether head and embedding are one tensor."""
-        text = self.text(config)
-        outer = config.get("tie_word_embeddings", self.ties_by_default)
-        return bool(text.get("tie_word_embeddings", outer))
-
-    @cached_property
-    def _stored_base(self) -> str:
-        return dict(self.stored_as).get(self.base, self.base)
-
-    @cached_property
-    def _bases(self) -> tuple[str, ...]:
-        names = sorted({self.base, self._stored_base}, key=len, reverse=True)
-        return tuple(f"{name}." for name in names)
+        inner = self.text(config).get("tie_word_embeddings", self.ties_by_default)
+        return bool(config.get("tie_word_embeddings", inner))
 
     @cached_property
     def _layer_tensor(self) -> re.Pattern[str]:
-        bases = "|".join(map(re.escape, self._bases))
-        rest = re.escape(self.layers.partition(".")[2])
-        return re.compile(rf"^((?:{bases})?{rest}\.)(\d+)\.(.+)$")
+        stored = [self._replaced(self.layers, path, name) for path, name in self.stored_as]
+        paths = {self.layers, self.layers.removeprefix(f"{self.base}."), *stored}
+        either = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
+        return re.compile(rf"^((?:{either})\.)(\d+)\.(.+)$")
+
+    @staticmethod
+    def _replaced(name: str, before: str, after: str) -> str:
+        inside = name == before or name.startswith(f"{before}.")
+        return f"{after}{name.removeprefix(before)}" if inside else name
 
     def split(self, tensor: str) -> tuple[str, int, str] | None:
         """Return prefix, layer index and name inside the layer of a tensor; None outside the layers."""
@@ -158,12 +154,8 @@ class Architecture:
     def without_base(self, tensor: str) -> str:
         """Return a tensor's name as the bare model calls it, whether it is the model's or a checkpoint's."""
         for path, stored in self.stored_as:
-            if path != self.base and tensor.startswith(f"{stored}."):
-                tensor = f"{path}{tensor.removeprefix(stored)}"
-        for base in self._bases:
-            if tensor.startswith(base):
-                return tensor.removeprefix(base)
-        return tensor
+            tensor = self._replaced(tensor, stored, path)
+        return tensor.removeprefix(f"{self.base}.")
 
     def is_weight(self, tensor: str) -> bool:
         """Whether a stored tensor is a weight, not a buffer that old checkpoints carry."""

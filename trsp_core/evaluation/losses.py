@@ -21,8 +21,9 @@ CHUNK_ELEMENTS = 2**22
 """Logits held at once: 16 MiB in fp32, enough to keep a matrix product efficient."""
 
 _MULTIPLIED = ("logit_scale", "lm_head_multiplier")
+_DIVIDED = ("logits_mup_width_multiplier",)
 _SCALING_MULTIPLIES = ("hyperclovax",)
-_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap")
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class OutputHead:
 def output_head(model: nn.Module) -> OutputHead:
     """Return the output head of a Hugging Face causal LM, with what its config does to the logits.
 
-    Known fields: `final_logit_softcapping` (Gemma 2 and kin) and `logits_soft_cap` (RecurrentGemma) bound,
-    `logit_scale` (Cohere) and `lm_head_multiplier` (Falcon-H1) multiply, `logits_scaling` divides (Granite,
-    MiniCPM3; HyperCLOVA X multiplies).
+    Known fields: `final_logit_softcapping` (Gemma 2 and kin) and `logits_soft_cap` (RecurrentGemma, xLSTM) bound,
+    `logit_scale` (Cohere) and `lm_head_multiplier` (Falcon-H1) multiply, `logits_scaling` (Granite, MiniCPM3;
+    HyperCLOVA X multiplies) and `logits_mup_width_multiplier` (Inkling) divide.
     """
     causal: Any = model
     last = causal.get_output_embeddings()
@@ -82,6 +83,8 @@ def _logit_scale(config: Any) -> float:
     scale = 1.0
     for name in _MULTIPLIED:
         scale *= getattr(config, name, None) or 1.0
+    for name in _DIVIDED:
+        scale /= getattr(config, name, None) or 1.0
     scaling = float(getattr(config, "logits_scaling", None) or 1.0)
     return scale * scaling if config.model_type in _SCALING_MULTIPLIES else scale / scaling
 

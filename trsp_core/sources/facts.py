@@ -32,6 +32,7 @@ def _folder_facts(source: Source) -> ModelFacts:
     tensors = _weights(tensor_table(source.path), config, architecture)
     layers = _layer_parameters(tensors, architecture, architecture.count(config))
     text = architecture.text(config)
+    vocabulary, width = _embedding_of(tensors, architecture)
     return ModelFacts(
         reference=source.reference,
         revision=source.revision,
@@ -39,8 +40,8 @@ def _folder_facts(source: Source) -> ModelFacts:
         layers=len(layers),
         parameters=_parameters(tensors, config, architecture),
         layer_parameters=layers,
-        hidden_size=text[architecture.width],
-        vocabulary=text[architecture.vocabulary],
+        hidden_size=text.get(architecture.width, width),
+        vocabulary=text.get(architecture.vocabulary, vocabulary),
         max_positions=text.get(architecture.positions),
         stored_bytes=sum(path.stat().st_size for path in weight_files(source.path)),
         stored_dtype=_main_dtype(tensors),
@@ -54,6 +55,13 @@ def _weights(
     layers = architecture.count(config)
     places = {name: architecture.split(name) for name in tensors if architecture.is_weight(name)}
     return {name: tensors[name] for name, place in places.items() if place is None or place[1] < layers}
+
+
+def _embedding_of(tensors: Mapping[str, TensorInfo], architecture: Architecture) -> tuple[int, int]:
+    """Return the shape of the token embedding; a config may leave out what is its class's default."""
+    wanted = architecture.without_base(f"{architecture.embedding}.weight")
+    shape = next(info.shape for name, info in tensors.items() if architecture.without_base(name) == wanted)
+    return shape[0], shape[1]
 
 
 def _layer_parameters(

@@ -57,8 +57,9 @@ def _full(decoder: Decoder, gone: Sequence[int]) -> dict[str, nn.Parameter]:
         if layer not in gone:
             found.update(_named(module, f"{decoder.architecture.layers}.{layer}"))
     norm = decoder.architecture.final_norm
-    module = None if norm is None else attrgetter(norm)(decoder.model)
-    return found if norm is None or module is None else {**found, **_named(module, norm)}
+    if norm is not None and (module := attrgetter(norm)(decoder.model)) is not None:
+        found.update(_named(module, norm))
+    return found
 
 
 def _norms_and_down(decoder: Decoder, gone: Sequence[int]) -> dict[str, nn.Parameter]:

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 NEW_TOKENS = 8
+OF_THE_MACHINE = "falling back to"
+"""Said where an optional kernel is not installed, whatever the folder."""
 
 
 class _Heard(logging.Handler):
@@ -21,7 +23,9 @@ class _Heard(logging.Handler):
         self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        message = record.getMessage()
+        if OF_THE_MACHINE not in message:
+            self.said.append(message)
 
 
 def greedy(model: Any, prompt: torch.Tensor, *, use_cache: bool) -> list[int]:

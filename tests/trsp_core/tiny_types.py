@@ -118,7 +118,9 @@ _PARTS: Mapping[str, Mapping[str, Any]] = {
         "mlp_layer_types": ["dense", "sparse", "sparse"] * 2,
         "dense_intermediate_size": 48,
     },
-    "ministral3": {"rope_parameters": _ROPE},
+    "ministral3": {
+        "rope_parameters": {**_ROPE, "llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 64},
+    },
     "modernbert-decoder": {"cls_token_id": 3, "sep_token_id": 4},
     "nemotron_h": {
         "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "linear_attention", "mlp"],
@@ -186,11 +188,15 @@ def tiny_config(model_type: str, **changes: Any) -> Any:
     return cls(**{**sizes, **_PARTS.get(model_type, {}), **changes})
 
 
-def tiny_type(model_type: str, *, seed: int = 0, **changes: Any) -> Any:
-    """Build a random model whose layers matter: weights large enough for logits that differ clearly."""
+def tiny_type(model_type: str, *, alone: bool = False, seed: int = 0, **changes: Any) -> Any:
+    """Build a random model whose layers matter: weights large enough for logits that differ clearly.
+
+    Args:
+        alone: Build the causal LM alone where checkpoints of the type hold another model beside it.
+    """
     torch.manual_seed(seed)
     config = tiny_config(model_type, **changes)
-    if model_type in _COMPOSITES and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+    if not alone and model_type in _COMPOSITES and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         model = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
     else:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

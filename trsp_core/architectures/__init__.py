@@ -1,7 +1,7 @@
 """One record of facts per `model_type`, and a reason for each that is refused.
 
-A new architecture is one record in `families.py`; what can be derived from its fields is a method of
-`Architecture`. Torch-free, so that the API can refuse what is not here.
+A new architecture is one record in `plain.py`, `mixtures.py`, `hybrids.py` or `composites.py`; what can be
+derived from its fields is a method of `Architecture`. Torch-free, so that the API can refuse what is not here.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def whole(config: Config, key: str, default: int) -> int:
     if value is None:
         return default
     if type(value) is not int:
-        raise _wrong(key, value, "a whole number")
+        raise _wrong(key, "a whole number")
     return value
 
 
@@ -58,12 +58,12 @@ def step(config: Config, key: str, default: int) -> int:
     """Return a whole number of the config that counts layers from one to the next, so at least 1."""
     value = whole(config, key, default)
     if value < 1:
-        raise _wrong(key, value, "at least 1")
+        raise _wrong(key, "at least 1")
     return value
 
 
-def _wrong(key: str, value: Any, wanted: str) -> ModelRefused:
-    return ModelRefused(Problem("/model", f"{key} in config.json is {value!r}; it must be {wanted}.", key))
+def _wrong(key: str, wanted: str) -> ModelRefused:
+    return ModelRefused(Problem("/model", f"{key} in config.json must be {wanted}.", key))
 
 
 def unspeakable(what: str, entries: Sequence[Any]) -> InvalidSpec:
@@ -92,7 +92,7 @@ class Listed:
         if entries is None:
             return None if self.derive is None else self.derive(config, layers)
         if not isinstance(entries, list) or len(entries) != layers:
-            raise _wrong(self.key, self.key, f"a list of {layers} entries, one a layer")
+            raise _wrong(self.key, f"a list of {layers} entries, one a layer")
         return entries
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class Indexed:
         if indices is None:
             return None if self.derive is None else self.derive(config, layers)
         if not isinstance(indices, list) or any(type(index) is not int for index in indices):
-            raise _wrong(self.key, indices, "a list of layer indices")
+            raise _wrong(self.key, "a list of layer indices")
         return [index in indices for index in range(layers)]
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class Sparse:
         dense = config.get("mlp_only_layers")
         named = self.dense if dense is None else dense
         if not isinstance(named, (list, tuple)):
-            raise _wrong("mlp_only_layers", named, "a list of layer indices")
+            raise _wrong("mlp_only_layers", "a list of layer indices")
         return [index not in named and (index + 1) % every == 0 for index in range(layers)]
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
@@ -233,7 +233,7 @@ class Cycled:
     def read(self, config: Config, layers: int) -> list[Any] | None:
         cycle = config.get(self.key) or self.default
         if not isinstance(cycle, (list, tuple)):
-            raise _wrong(self.key, cycle, "a list")
+            raise _wrong(self.key, "a list")
         return [cycle[index % len(cycle)] for index in range(layers)]
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
@@ -251,7 +251,7 @@ class Counted:
         except (TypeError, ValueError):
             entries = []
         if len(entries) != layers:
-            raise _wrong("attention_types", types, f"lists of kinds and counts for {layers} layers")
+            raise _wrong("attention_types", f"lists of kinds and counts for {layers} layers")
         return entries
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
@@ -269,7 +269,7 @@ class Lettered:
         if letters is None:
             return None
         if not isinstance(letters, str) or len(letters) != layers:
-            raise _wrong(self.key, letters, f"a string of {layers} letters, one a layer")
+            raise _wrong(self.key, f"a string of {layers} letters, one a layer")
         return list(letters)
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
@@ -338,7 +338,7 @@ class RootScaled:
     def read(self, config: Config, layers: int) -> list[Any] | None:
         factor = config.get(self.key, self.default)
         if not isinstance(factor, (int, float)):
-            raise _wrong(self.key, factor, "a number")
+            raise _wrong(self.key, "a number")
         return [(factor, layers)] * layers
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ weights in `transfer`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -134,12 +134,16 @@ def refit_gaps(
     )
     work.tokens.forward += 3 * work.windows.numel()
     changed = frozenset(work.decoder.mlp_output_name(refit.layer) for refit in refits)
-    first = plan.layers and plan.removed and plan.removed[0] == 0
-    notes = ("no refit for a gap before the first kept layer: nothing stands before it",) if first else ()
-    left = [gap.kept for gap in gaps(plan.removed, len(work.decoder)) if not work.decoder.refits(gap.kept)]
+    return Transfer(changed=changed, refits=refits, notes=tuple(_left_out(work.decoder, plan)))
+
+
+def _left_out(decoder: Decoder, plan: PruningPlan) -> Iterator[str]:
+    """Say which gaps no refit could take over."""
+    if plan.layers and plan.removed and plan.removed[0] == 0:
+        yield "no refit for a gap before the first kept layer: nothing stands before it"
+    left = [gap.kept for gap in gaps(plan.removed, len(decoder)) if not decoder.refits(gap.kept)]
     if left:
-        notes += (f"no refit of the layers {', '.join(map(str, left))}: they have no single MLP output",)
-    return Transfer(changed=changed, refits=refits, notes=notes)
+        yield f"no refit of the layers {', '.join(map(str, left))}: they have no single MLP output"
 
 
 def _no_refit(decoder: Decoder) -> str:

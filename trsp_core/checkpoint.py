@@ -9,11 +9,12 @@ from typing import Any, cast
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from trsp_core.architectures import architecture_of
 from trsp_core.errors import ModelRefused, Problem
 from trsp_core.files import check_room, folder_written_whole
 from trsp_core.quiet import quiet_transformers
 from trsp_core.sources.companions import copy_companions
-from trsp_core.sources.validate import CONFIG
+from trsp_core.sources.validate import CONFIG, read_json
 
 
 def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -38,7 +39,7 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
-            attn_implementation="sdpa",
+            attn_implementation=architecture_of(read_json(folder / CONFIG).get("model_type")).attention,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **options,

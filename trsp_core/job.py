@@ -28,10 +28,12 @@ from trsp_core.judge import Surroundings, held_out_windows, paired, perplexities
 from trsp_core.methods.base import Method, TokenCount, Transfer, Work
 from trsp_core.preflight import Preflight
 from trsp_core.progress import StopFn
+from trsp_core.pruned_config import pruned_config
 from trsp_core.reporting import Reporter
 from trsp_core.results import PerplexityResult, PruningPlan, RoundTrip, SpeedResult
 from trsp_core.round_trip import Probe, round_trip, tolerance_for, write_reference
 from trsp_core.sources import SourcePolicy, materialize
+from trsp_core.stored_names import as_stored
 from trsp_core.surgery import remove_streamed, rename_tensor
 from trsp_core.transfer_file import load_transfer, save_transfer
 from trsp_core.workspace import Workspace
@@ -148,7 +150,11 @@ class CompressionJob:
         return work, method
 
     def plan(self, work: Work, method: Method) -> PruningPlan:
-        """Choose the layers, or take the choice from the checkpoint."""
+        """Choose the layers, or take the choice from the checkpoint.
+
+        Raises:
+            InvalidSpec: If the architecture cannot do without just these.
+        """
         path = self.space.checkpoint / PLAN
         saved = self.space.load("plan")
         if saved:
@@ -157,6 +163,7 @@ class CompressionJob:
         self.reporter.begin("stage1", work.count, f"{self.spec.method.name} chooses {work.count} layers")
         with returning_freed_memory():
             plan = method.plan(work)
+        pruned_config(work.decoder.model.config.to_dict(), plan.kept, work.decoder.architecture)
         write_json_atomically(path, {**plan.to_dict(), "forward_tokens": work.tokens.forward})
         return plan
 
@@ -207,7 +214,8 @@ class CompressionJob:
             renamed = rename_tensor(name, plan.kept, decoder.architecture)
             if renamed is not None:
                 overrides[renamed] = decoder.model.get_parameter(name).detach()
-        remove_streamed(prepared.folder, target, plan.kept, overrides=overrides, should_stop=self.should_stop)
+        stored = as_stored(decoder.model, overrides)
+        remove_streamed(prepared.folder, target, plan.kept, overrides=stored, should_stop=self.should_stop)
 
     def _round_trip(self, work: Work, plan: PruningPlan) -> RoundTrip:
         """Prove in a fresh process that what was saved is what was made.

@@ -104,5 +104,6 @@ def _linear_names(decoder: Decoder, gone: Sequence[int]) -> list[str]:
         for layer, module in enumerate(decoder.layers)
         if layer not in gone
         for name, part in module.named_modules()
-        if isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D"
+        if (isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D")
+        and name not in decoder.architecture.not_adapted
     ]

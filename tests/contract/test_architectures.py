@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 import subprocess
@@ -25,6 +26,7 @@ from trsp_core.gates import gated
 from trsp_core.pruned_config import pruned_config
 from trsp_core.surgery import pruned_view, remove_streamed
 
+ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-5
 EVERYTHING = tuple(range(LAYERS))
 CHOICES = ("first", "last", "inner", "none")
@@ -206,3 +208,14 @@ def test_a_refusal_says_why(model_type: str) -> None:
 def test_nothing_else_is_listed() -> None:
     assert set(ARCHITECTURES) | set(REFUSED) == set(TYPES)
     assert len(ARCHITECTURES) >= 80
+
+
+def test_the_page_shows_the_table_as_it_is() -> None:
+    script = ROOT / "scripts" / "architectures_table.py"
+    spec = importlib.util.spec_from_file_location("architectures_table", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = module.PAGE.read_text()
+    assert module.written(page) == page, "run: python scripts/architectures_table.py --write"

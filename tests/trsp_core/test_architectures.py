@@ -71,6 +71,7 @@ def test_a_record_is_true_of_its_model(model_type: str) -> None:
     assert part(model, record.embedding) is model.get_input_embeddings()
     assert part(model, record.head) is model.get_output_embeddings()
     assert record.final_norm is None or "norm" in type(part(model, record.final_norm)).__name__.lower()
+    assert record.attention == ("sdpa" if type(model)._supports_sdpa else "eager")
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert record.ties_head(model.config.to_dict()) == tied
     for output in seen_outputs(model):

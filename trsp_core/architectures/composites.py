@@ -43,7 +43,7 @@ COMPOSITES: Mapping[str, Architecture] = {
         patterns=PLAIN["gemma3_text"].patterns,
         ties_by_default=True,
     ),
-    "got_ocr2": _text_of(_NESTED, "qwen2", patterns=QWEN2.patterns, ties_by_default=True),
+    "got_ocr2": _text_of(_NESTED, "qwen2", attention="eager", patterns=QWEN2.patterns, ties_by_default=True),
     "moss_transcribe_diarize": _text_of(_NESTED, "qwen3", patterns=QWEN2.patterns, ties_by_default=True),
     # Loaded as a causal LM, these leave their vision model out.
     "qwen3_5": _text_of(

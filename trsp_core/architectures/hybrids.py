@@ -24,6 +24,8 @@ from trsp_core.architectures.record import Architecture, Forbidden
 
 _MAMBA = Architecture(
     "mamba",
+    attention="eager",
+    not_adapted=("mixer.out_proj",),
     layers="backbone.layers",
     embedding="backbone.embeddings",
     final_norm="backbone.norm_f",

@@ -29,10 +29,11 @@ MIXTURES: Mapping[str, Architecture] = {
         positions="max_seq_len",
     ),
     "flex_olmo": EXPERTS,
-    "gpt_oss": replace(EXPERTS, patterns=(types(at.every(2)),)),
+    "gpt_oss": replace(EXPERTS, attention="eager", patterns=(types(at.every(2)),)),
     "granitemoe": EXPERTS,
     "granitemoe_swa": replace(
         EXPERTS,
+        attention="eager",
         rebuilt="model.rotary_embs",
         patterns=(types(at.every(4, shift=0)), Listed("layer_rope_theta")),
     ),
@@ -77,7 +78,7 @@ MIXTURES: Mapping[str, Architecture] = {
     "exaone_moe": replace(
         LLAMA, patterns=(types(at.exaone_windows), mlps(at.first(1, "first_k_dense_replace")))
     ),
-    "flint": replace(LLAMA, patterns=(types(at.flint_windows), Sparse((0, 1)))),
+    "flint": replace(LLAMA, attention="eager", patterns=(types(at.flint_windows), Sparse((0, 1)))),
     "glm4_moe": replace(LLAMA, patterns=(Leading("first_k_dense_replace", 1),)),
     "glm4_moe_lite": replace(LLAMA, patterns=(mlps(at.first(1)),)),
     "glm_moe_dsa": replace(
@@ -121,6 +122,7 @@ MIXTURES: Mapping[str, Architecture] = {
     "mellum": replace(LLAMA, patterns=(types(at.same(at.FULL)), mlps(at.same(at.SPARSE)))),
     "mimo_v2_flash": replace(
         LLAMA,
+        attention="eager",
         patterns=(
             types(at.each(lambda index: at.SLIDING if index and (index + 1) % 6 else at.FULL)),
             mlps(at.first(1)),

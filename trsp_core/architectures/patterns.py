@@ -23,6 +23,11 @@ Entries = Callable[[Config, int], list[Any]]
 class Pattern(Protocol):
     """One entry a layer, kept somewhere in a config."""
 
+    @property
+    def told(self) -> str:
+        """What a user should know about it, in a few words for a table."""
+        ...
+
     def read(self, config: Config, layers: int, /) -> list[Any] | None:
         """Return the entries, or None where the config has none.
 
@@ -87,6 +92,10 @@ class Listed:
     key: str
     derive: Entries | None = None
 
+    @property
+    def told(self) -> str:
+        return f"`{self.key}` follows"
+
     def read(self, config: Config, layers: int) -> list[Any] | None:
         entries = config.get(self.key)
         if entries is None:
@@ -111,6 +120,10 @@ class Leading:
     key: str
     default: int
 
+    @property
+    def told(self) -> str:
+        return f"`{self.key}` follows"
+
     def read(self, config: Config, layers: int) -> list[Any] | None:
         bound = whole(config, self.key, self.default)
         return [index < bound for index in range(layers)]
@@ -130,6 +143,10 @@ class Indexed:
 
     key: str
     derive: Entries | None = None
+
+    @property
+    def told(self) -> str:
+        return f"`{self.key}` follows"
 
     def read(self, config: Config, layers: int) -> list[Any] | None:
         indices = config.get(self.key)
@@ -152,6 +169,10 @@ class Sparse:
     """
 
     dense: tuple[int, ...] = ()
+
+    @property
+    def told(self) -> str:
+        return "`mlp_only_layers` is written out"
 
     def read(self, config: Config, layers: int) -> list[Any] | None:
         every = step(config, "decoder_sparse_step", 1)
@@ -183,6 +204,10 @@ class Periodic:
     defaults: tuple[int, int]
     what: str
 
+    @property
+    def told(self) -> str:
+        return f"only selections that leave {self.what} at regular places"
+
     def read(self, config: Config, layers: int) -> list[Any] | None:
         period = step(config, self.period, self.defaults[0])
         offset = whole(config, self.offset, self.defaults[1])
@@ -199,6 +224,10 @@ class Periodic:
 @dataclass(frozen=True)
 class Between:
     """Mixture layers from `moe_layer_start_index` to `moe_layer_end_index`, every `moe_layer_interval`-th (Ernie)."""
+
+    @property
+    def told(self) -> str:
+        return "only selections that leave the mixtures of experts at regular places"
 
     def read(self, config: Config, layers: int) -> list[Any] | None:
         first = whole(config, "moe_layer_start_index", 1)
@@ -230,6 +259,10 @@ class Cycled:
     key: str
     default: tuple[str, ...]
 
+    @property
+    def told(self) -> str:
+        return f"`{self.key}` is written out"
+
     def read(self, config: Config, layers: int) -> list[Any] | None:
         cycle = config.get(self.key) or self.default
         if not isinstance(cycle, (list, tuple)):
@@ -243,6 +276,10 @@ class Cycled:
 @dataclass(frozen=True)
 class Counted:
     """GPT-Neo's `attention_types`: lists of kinds, each with how often it is repeated."""
+
+    @property
+    def told(self) -> str:
+        return "`attention_types` is written out"
 
     def read(self, config: Config, layers: int) -> list[Any] | None:
         types = config.get("attention_types") or [[["global", "local"], 12]]
@@ -263,6 +300,10 @@ class Lettered:
     """A string with one letter a layer (`hybrid_override_pattern` of Nemotron-H)."""
 
     key: str
+
+    @property
+    def told(self) -> str:
+        return f"`{self.key}` follows"
 
     def read(self, config: Config, layers: int) -> list[Any] | None:
         letters = config.get(self.key)
@@ -288,6 +329,15 @@ class EdgeLayer:
     last: bool
     why: str
 
+    @property
+    def edge(self) -> str:
+        """Which layer it is, in a word."""
+        return "last" if self.last else "first"
+
+    @property
+    def told(self) -> str:
+        return f"the {self.edge} layer stays: {self.why}"
+
     def read(self, _config: Config, layers: int) -> list[Any] | None:
         edge = layers - 1 if self.last else 0
         return [index == edge for index in range(layers)]
@@ -295,7 +345,7 @@ class EdgeLayer:
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         if entries[-1 if self.last else 0]:
             return {}
-        message = f"takes out the {'last' if self.last else 'first'} layer, which has to stay: {self.why}."
+        message = f"takes out the {self.edge} layer, which has to stay: {self.why}."
         raise InvalidSpec(Problem("/layers", message))
 
 
@@ -312,6 +362,10 @@ class Remaining:
     of: Pattern
     kind: str
     entries: tuple[Any, ...]
+
+    @property
+    def told(self) -> str:
+        return f"one {self.kind} layer has to stay"
 
     def read(self, config: Config, layers: int) -> list[Any] | None:
         return self.of.read(config, layers)
@@ -335,6 +389,10 @@ class RootScaled:
     key: str
     default: float
 
+    @property
+    def told(self) -> str:
+        return f"`{self.key}` is scaled with the root of the number of layers"
+
     def read(self, config: Config, layers: int) -> list[Any] | None:
         factor = config.get(self.key, self.default)
         if not isinstance(factor, (int, float)):
@@ -351,6 +409,10 @@ class AlsoCount:
     """A second key that tells the number of layers."""
 
     key: str
+
+    @property
+    def told(self) -> str:
+        return f"`{self.key}` follows"
 
     def read(self, config: Config, layers: int) -> list[Any] | None:
         return None if config.get(self.key) is None else [None] * layers

@@ -49,6 +49,9 @@ class Architecture:
         residual_factor: Config key of a factor on what a layer adds to the residual stream.
         stored_as: Paths that checkpoints call otherwise: (path in the model, name in the checkpoint).
         rebuilt: Path of buffers that depend on which layers there are, so that no other model's fit.
+        attention: The fastest attention code that the model class takes on every device.
+        not_adapted: Linear maps inside a layer that take no adapter, because the layer's kernel reads their
+            weight itself.
         outputs: Length of the tuple that a layer returns; 0 where it returns the residual stream alone.
         nested: Config key of the text model's own config, where it has one.
         layer_count: Config key of the number of layers.
@@ -75,6 +78,8 @@ class Architecture:
     residual_factor: str | None = None
     stored_as: tuple[tuple[str, str], ...] = ()
     rebuilt: str | None = None
+    attention: str = "sdpa"
+    not_adapted: tuple[str, ...] = ()
     outputs: int = 0
     nested: str | None = None
     layer_count: str = "num_hidden_layers"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trsp_core.architectures import Architecture, architecture_of
+from trsp_core.errors import InvalidSpec
+from trsp_core.pruned_config import pruned_config
 
 
 class Decoder:
@@ -54,6 +57,21 @@ class Decoder:
         """Return the full name of the weight of a layer's MLP output."""
         return f"{self.architecture.layers}.{layer}.{self.architecture.mlp_output}.weight"
 
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The model's config as a dictionary."""
+        config: dict[str, Any] = self.model.config.to_dict()
+        return config
+
+    def spares(self, gone: Iterable[int]) -> bool:
+        """Whether the architecture can do without just these layers."""
+        kept = [layer for layer in range(len(self)) if layer not in set(gone)]
+        try:
+            pruned_config(self.config, kept, self.architecture)
+        except InvalidSpec:
+            return False
+        return True
+
     def has_mlp_output(self, layer: int) -> bool:
         """Whether a layer has one MLP output projection; a mixture of experts or a recurrence has not."""
         names = {name for name, _ in self.layers[layer].named_modules()}
@@ -61,8 +79,7 @@ class Decoder:
 
     def refits(self, layer: int) -> bool:
         """Whether a layer's MLP output joins the residual stream untouched, so that a refit is linear."""
-        config = self.model.config.to_dict()
-        return self.architecture.mlp_output_added(config) and self.has_mlp_output(layer)
+        return self.architecture.mlp_output_added(self.config) and self.has_mlp_output(layer)
 
     @property
     def refittable(self) -> bool:

@@ -28,7 +28,6 @@ from trsp_core.judge import Surroundings, held_out_windows, paired, perplexities
 from trsp_core.methods.base import Method, TokenCount, Transfer, Work
 from trsp_core.preflight import Preflight
 from trsp_core.progress import StopFn
-from trsp_core.pruned_config import pruned_config
 from trsp_core.reporting import Reporter
 from trsp_core.results import PerplexityResult, PruningPlan, RoundTrip, SpeedResult
 from trsp_core.round_trip import Probe, round_trip, tolerance_for, write_reference
@@ -150,11 +149,7 @@ class CompressionJob:
         return work, method
 
     def plan(self, work: Work, method: Method) -> PruningPlan:
-        """Choose the layers, or take the choice from the checkpoint.
-
-        Raises:
-            InvalidSpec: If the architecture cannot do without just these.
-        """
+        """Choose the layers, or take the choice from the checkpoint."""
         path = self.space.checkpoint / PLAN
         saved = self.space.load("plan")
         if saved:
@@ -163,7 +158,6 @@ class CompressionJob:
         self.reporter.begin("stage1", work.count, f"{self.spec.method.name} chooses {work.count} layers")
         with returning_freed_memory():
             plan = method.plan(work)
-        pruned_config(work.decoder.model.config.to_dict(), plan.kept, work.decoder.architecture)
         write_json_atomically(path, {**plan.to_dict(), "forward_tokens": work.tokens.forward})
         return plan
 

@@ -65,6 +65,7 @@ HYBRIDS: Mapping[str, Architecture] = {
         final_norm="model.final_layernorm",
         mlp_output="feed_forward.down_proj",
         mlp_output_joins=False,
+        not_adapted=("mamba.out_proj",),
         outputs=1,
         patterns=(),
     ),
@@ -92,7 +93,7 @@ HYBRIDS: Mapping[str, Architecture] = {
             Forbidden("linear_attn_config", "write layer_types and the linear_* keys out in its place"),
         ),
     ),
-    "lfm2": replace(_LFM, patterns=(*_attention(types(at.lfm2_types)), Indexed("full_attn_idxs"))),
+    "lfm2": replace(_LFM, patterns=(Indexed("full_attn_idxs"), *_attention(types(at.lfm2_types)))),
     "lfm2_moe": replace(_LFM, patterns=(*_attention(types()), Leading("num_dense_layers", 2))),
     "lfm3": replace(
         _LFM,
@@ -106,6 +107,7 @@ HYBRIDS: Mapping[str, Architecture] = {
         embedding="model.embeddings",
         final_norm="model.norm_f",
         mlp_output="mixer.down_proj",
+        not_adapted=("mixer.out_proj",),
         counted_by="layers_block_type",
         stored_as=(("model", "backbone"),),
         patterns=(
@@ -141,6 +143,7 @@ HYBRIDS: Mapping[str, Architecture] = {
         layers="backbone.blocks",
         final_norm="backbone.out_norm",
         mlp_output="ffn.proj_down",
+        not_adapted=(),
         patterns=(AlsoCount("num_blocks"),),
         outputs=2,
         ties_by_default=False,

@@ -41,7 +41,7 @@ MIXTURES: Mapping[str, Architecture] = {
     "hunyuan_v1_moe": EXPERTS,
     "inkling_text": replace(
         NORMED,
-        patterns=(types(at.inkling_types), mlps(at.first(0, "dense_mlp_idx"))),
+        patterns=(Indexed("local_layer_ids"), types(at.inkling_types), mlps(at.first(0, "dense_mlp_idx"))),
     ),
     "jetmoe": replace(EXPERTS, ties_by_default=True),
     "kolibri1": replace(EXPERTS, patterns=(types(at.every(5)),)),

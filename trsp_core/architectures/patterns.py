@@ -214,10 +214,11 @@ class Periodic:
         return [index % period == offset for index in range(layers)]
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
-        for period in range(1, len(entries) + 2):
-            for offset in range(period):
-                if list(entries) == [index % period == offset for index in range(len(entries))]:
-                    return {self.period: period, self.offset: offset}
+        count = len(entries)
+        offset = list(entries).index(True) if True in entries else count
+        for period in range(offset + 1, count + 2):
+            if list(entries) == [index % period == offset for index in range(count)]:
+                return {self.period: period, self.offset: offset}
         raise unspeakable(self.what, entries)
 
 
@@ -284,7 +285,9 @@ class Counted:
     def read(self, config: Config, layers: int) -> list[Any] | None:
         types = config.get("attention_types") or [[["global", "local"], 12]]
         try:
-            entries = [kind for kinds, times in types for _ in range(min(times, layers)) for kind in kinds]
+            entries = [
+                kind for kinds, times in types for _ in range(min(times, layers + 1)) for kind in kinds
+            ]
         except (TypeError, ValueError):
             entries = []
         if len(entries) != layers:

@@ -99,7 +99,7 @@ def exaone_windows(config: Config, layers: int) -> list[Any]:
 
 def cohere_moe_windows(config: Config, layers: int) -> list[Any]:
     """The dense first layers have a pattern of windows of their own, the others count from the first of them."""
-    dense = min(whole(config, "first_k_dense_replace", 0), layers)
+    dense = max(0, min(whole(config, "first_k_dense_replace", 0), layers))
     prefix = every(1, "prefix_dense_sliding_window_pattern")(config, dense)
     return prefix + every(4, "sliding_window_pattern")(config, layers - dense)
 

@@ -256,10 +256,9 @@ def check_tensors(
 def _mismatches(
     tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], architecture: Architecture
 ) -> Iterator[str]:
-    layers = layer_shapes(tensors, architecture)
     stated = architecture.count(config)
-    for index in range(stated, stated + architecture.future_layers(config)):
-        layers.pop(index, None)
+    further = range(stated, stated + architecture.future_layers(config))
+    layers = {i: shapes for i, shapes in layer_shapes(tensors, architecture).items() if i not in further}
     if sorted(layers) != list(range(stated)):
         found = f"{len(layers)} layers" + (f" up to index {max(layers)}" if layers else "")
         yield f"config.json states {stated} layers, the weights hold {found}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ TYPES = sorted(ARCHITECTURES)
 UNCOUNTED = ("nemotron_h",)
 """Types whose saved config tells the number of layers by the length of a list alone."""
 SIZED_BY_THE_SAME_COUNT = ("num_attention_heads_per_layer", "layer_rope_theta", "indexer_types")
-SMALL = settings(max_examples=12, deadline=None)
+SMALL = settings(max_examples=8, deadline=None)
 
 
 def part(model: Any, path: str) -> Any:
@@ -197,3 +198,29 @@ def test_checkpoints_may_call_parts_otherwise() -> None:
     assert gemma.split(stored) == ("language_model.model.layers.", 5, "mlp.down_proj.weight")
     assert gemma.without_base(stored) == "language_model.layers.5.mlp.down_proj.weight"
     assert gemma.split("vision_tower.encoder.layers.1.mlp.fc1.weight") is None
+
+
+JUNK = st.sampled_from(
+    [None, True, -1, 0, 3, 10**12, 1.5, "x", "", [], [1], [None] * LAYERS, [[]], {}, {"a": 1}]
+)
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+@given(data=st.data())
+@SMALL
+def test_a_config_that_lies_is_refused_not_crashed_on(model_type: str, data: st.DataObject) -> None:
+    record, config = ARCHITECTURES[model_type], config_of(model_type)
+    text = record.text(config)
+    told = [
+        key
+        for key in text
+        if any(word in key for word in ("layer", "mlp", "step", "moe", "types", "idx", "window"))
+    ]
+    dropped = data.draw(st.sets(st.sampled_from(told)))
+    changed = data.draw(st.dictionaries(st.sampled_from(told), JUNK, max_size=3))
+    lying = {**{key: value for key, value in text.items() if key not in dropped}, **changed}
+    lying[record.layer_count] = LAYERS
+    whole = lying if record.nested is None else {**config, record.nested: lying}
+    with contextlib.suppress(ModelRefused, InvalidSpec):
+        record.kinds(whole)
+        pruned_config(whole, (0, 2, 5), record)

@@ -374,7 +374,7 @@ class Remaining:
         return self.of.read(config, layers)
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
-        if not set(self.entries).isdisjoint(entries):
+        if any(entry in self.entries for entry in entries):
             return {}
         message = f"leaves no {self.kind} layer; this architecture does not run without one."
         raise InvalidSpec(Problem("/layers", message))

@@ -17,13 +17,18 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from tests.contract import reload_child
+from tests.trsp_core.conftest import VOCABULARY as TOKENS
+from tests.trsp_core.conftest import save_tokenizer
 from tests.trsp_core.tiny_types import LAYERS, TYPES, VOCABULARY, tiny_type
 from trsp_core.architectures import ARCHITECTURES, REFUSED, architecture_of
+from trsp_core.config import CompressionSpec
 from trsp_core.decoder import Decoder, hooked, layer_output, run_layer, start, switched_off
 from trsp_core.errors import InvalidSpec, ModelRefused
 from trsp_core.evaluation.losses import final_hidden_states, output_head
 from trsp_core.gates import gated
+from trsp_core.pipeline import compress
 from trsp_core.pruned_config import pruned_config
+from trsp_core.sources import SourcePolicy
 from trsp_core.surgery import pruned_view, remove_streamed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,6 +195,32 @@ def test_it_is_cut_exactly(model_type: str, bench: Bench) -> None:
 @pytest.mark.parametrize("model_type", sorted(ARCHITECTURES))
 def test_it_is_cut_exactly_whatever_leaves(model_type: str, thorough_bench: Bench) -> None:
     thorough_bench.check(model_type)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainable", ["full", "lora", "norms+down"])
+@pytest.mark.parametrize("model_type", [*THOROUGH, "bamba", "falcon_h1", "granitemoe", "qwen2_moe", "xlstm"])
+def test_the_method_goes_through(model_type: str, trainable: str, tmp_path: Path) -> None:
+    tiny_type(model_type, vocab_size=TOKENS).save_pretrained(tmp_path / "source")
+    save_tokenizer(tmp_path / "source")
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(f"line {number} says {number * 37 % 101}." for number in range(400)))
+    spec = CompressionSpec.from_dict(
+        {
+            "model": str(tmp_path / "source"),
+            "target": {"layers_to_remove": 2},
+            "calibration": {"set": f"text:{text}", "sequences": 6, "sequence_length": 32},
+            "method": {"name": "trsp", "stage1_steps": 2, "stage2_steps": 2, "trainable": trainable},
+            "evaluation": {"perplexity": [f"text:{text}"], "windows": 2, "window_length": 32, "speed": False},
+        }
+    )
+    policy = SourcePolicy(cache_dir=tmp_path / "cache", dataset_root=None)
+    report = compress(spec, workdir=tmp_path / "out", policy=policy)
+    assert report.round_trip.ok
+    assert report.round_trip.max_abs_logit_difference <= TOLERANCE
+    assert (
+        architecture_of(model_type).count(json.loads((tmp_path / "out/model/config.json").read_text())) == 4
+    )
 
 
 @pytest.mark.parametrize("model_type", TYPES)

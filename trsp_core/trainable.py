@@ -80,18 +80,23 @@ def _named(module: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
 def _adapters(
     decoder: Decoder, rank: int, gone: Sequence[int], *, seed: int
 ) -> Iterator[dict[str, nn.Parameter]]:
-    """Put LoRA adapters on every linear map of the layers that are there; merge them at the end."""
+    """Put LoRA adapters on every linear map of the layers that are there; merge them at the end.
+
+    They are put into the list of layers, not into the model: by a model's type peft takes the names of dense
+    MLPs and shared experts for those of fused experts and would adapt these instead.
+    """
     from peft import LoraConfig, LoraModel
 
+    path = decoder.architecture.layers
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
-        target_modules=_linear_names(decoder, gone),
+        target_modules=[name.removeprefix(f"{path}.") for name in _linear_names(decoder, gone)],
         fan_in_fan_out=decoder.architecture.mlp_output_transposed,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        adapted = LoraModel(decoder.model, config, "default")
+        adapted = LoraModel(decoder.model.get_submodule(path), config, "default")
     try:
         yield {name: parameter for name, parameter in decoder.model.named_parameters() if "lora_" in name}
     finally:

@@ -198,8 +198,17 @@ def test_it_is_cut_exactly_whatever_leaves(model_type: str, thorough_bench: Benc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trainable", ["full", "lora", "norms+down"])
-@pytest.mark.parametrize("model_type", [*THOROUGH, "bamba", "falcon_h1", "granitemoe", "qwen2_moe", "xlstm"])
+@pytest.mark.parametrize(
+    ("model_type", "trainable"),
+    [
+        *((name, "lora") for name in (*THOROUGH, "bamba", "falcon_h1", "qwen2_moe", "xlstm")),
+        *(
+            (name, trainable)
+            for name in ("mixtral", "mamba2", "gemma3")
+            for trainable in ("full", "norms+down")
+        ),
+    ],
+)
 def test_the_method_goes_through(model_type: str, trainable: str, tmp_path: Path) -> None:
     tiny_type(model_type, vocab_size=TOKENS).save_pretrained(tmp_path / "source")
     save_tokenizer(tmp_path / "source")

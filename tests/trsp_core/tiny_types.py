@@ -119,7 +119,13 @@ _PARTS: Mapping[str, Mapping[str, Any]] = {
         "dense_intermediate_size": 48,
     },
     "ministral3": {
-        "rope_parameters": {**_ROPE, "llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 64},
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 1e4,
+            "factor": 2.0,
+            "llama_4_scaling_beta": 0.1,
+            "original_max_position_embeddings": 64,
+        },
     },
     "modernbert-decoder": {"cls_token_id": 3, "sep_token_id": 4},
     "nemotron_h": {

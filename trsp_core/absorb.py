@@ -105,6 +105,8 @@ def absorb(
     results = []
     position = 0
     for gap in gaps(removed, len(decoder)):
+        if not decoder.refits(gap.kept):
+            continue
         for layer in range(position, gap.kept):
             raise_if_stopped(should_stop)
             _advance(decoder, streams, layer, removed)

@@ -17,13 +17,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from trsp_core.architectures import architecture_of
 from trsp_core.errors import ModelRefused, OutOfMemory, Problem, TrspError
 from trsp_core.files import check_room, folder_written_whole
 from trsp_core.quiet import quiet_transformers
 from trsp_core.skeleton import check_size
 from trsp_core.sources.companions import copy_companions
 from trsp_core.sources.policy import refused
-from trsp_core.sources.validate import CONFIG
+from trsp_core.sources.validate import CONFIG, read_json
 
 _OUT_OF_MEMORY = "can't allocate memory"
 """What torch's allocator for the CPU says, in a plain RuntimeError."""
@@ -53,7 +54,7 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
-            attn_implementation="sdpa",
+            attn_implementation=architecture_of(read_json(folder / CONFIG).get("model_type")).attention,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **options,

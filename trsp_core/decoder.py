@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trsp_core.architectures import Architecture, architecture_of
+from trsp_core.errors import InvalidSpec
+from trsp_core.pruned_config import pruned_config
 
 
 class Decoder:
@@ -36,18 +39,70 @@ class Decoder:
         device: torch.device = self.model.device
         return device
 
+    @property
+    def body(self) -> nn.Module:
+        """The model without its head."""
+        body: nn.Module = self.model.get_submodule(self.architecture.base)
+        return body
+
     def mlp_output(self, layer: int) -> nn.Module:
-        """Return the output projection of a layer's MLP."""
-        return self.layers[layer].get_submodule(self.architecture.mlp_output)
+        """Return the output projection of a layer's MLP.
+
+        Raises:
+            AttributeError: If the layer has none; `has_mlp_output` tells.
+        """
+        return self.layers[layer].get_submodule(str(self.architecture.mlp_output))
 
     def mlp_output_name(self, layer: int) -> str:
         """Return the full name of the weight of a layer's MLP output."""
         return f"{self.architecture.layers}.{layer}.{self.architecture.mlp_output}.weight"
 
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The model's config as a dictionary."""
+        config: dict[str, Any] = self.model.config.to_dict()
+        return config
+
+    def spares(self, gone: Iterable[int]) -> bool:
+        """Whether the architecture can do without just these layers."""
+        kept = [layer for layer in range(len(self)) if layer not in set(gone)]
+        try:
+            pruned_config(self.config, kept, self.architecture)
+        except InvalidSpec:
+            return False
+        return True
+
+    def has_mlp_output(self, layer: int) -> bool:
+        """Whether a layer has one MLP output projection; a mixture of experts or a recurrence has not."""
+        names = {name for name, _ in self.layers[layer].named_modules()}
+        return self.architecture.mlp_output in names
+
+    def refits(self, layer: int) -> bool:
+        """Whether a layer's MLP output joins the residual stream untouched, so that a refit is linear."""
+        return self.architecture.mlp_output_added(self.config) and self.has_mlp_output(layer)
+
     @property
     def refittable(self) -> bool:
-        """Whether the MLP's output joins the residual stream untouched, so that a refit is linear."""
-        return self.architecture.mlp_output_added(self.model.config.to_dict())
+        """Whether some layer can be refitted."""
+        return any(self.refits(layer) for layer in range(len(self)))
+
+    def norms(self, layer: int) -> list[str]:
+        """Return the names, inside a layer, of its norms: those on the residual stream where there are any."""
+        found = [
+            name
+            for name, module in self.layers[layer].named_modules()
+            if "norm" in type(module).__name__.lower() and list(module.parameters(recurse=False))
+        ]
+        return [name for name in found if "." not in name] or found
+
+    def handed_on(self, hidden: Tensor) -> Any:
+        """Return what a layer that does nothing to `[batch, tokens, hidden]` returns."""
+        outputs = self.architecture.outputs
+        return (hidden, *[None] * (outputs - 1)) if outputs else hidden
+
+    def identity(self, *args: Any, **kwargs: Any) -> Any:
+        """Be the `forward` of a layer that hands on what it gets."""
+        return self.handed_on(layer_input(args, kwargs))
 
     def mlp_output_shape(self, projection: nn.Module) -> tuple[int, int]:
         """Return (residual width, inner width) of an MLP's output projection."""
@@ -76,12 +131,12 @@ def layer_input(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
 
 def layer_output(output: Any) -> Tensor:
     """Return the residual stream that a layer returned, `[batch, tokens, hidden]`."""
-    return cast(Tensor, output[0] if isinstance(output, tuple) else output)
+    return cast(Tensor, output[0] if isinstance(output, (tuple, list)) else output)
 
 
 def with_hidden(output: Any, hidden: Tensor) -> Any:
     """Return a layer's output with its residual stream replaced."""
-    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+    return (hidden, *output[1:]) if isinstance(output, (tuple, list)) else hidden
 
 
 @contextmanager
@@ -100,23 +155,19 @@ def overridden(layers: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]
                 layer.__dict__["forward"] = forward_before
 
 
-def _identity(*args: Any, **kwargs: Any) -> Tensor:
-    return layer_input(args, kwargs)
-
-
 @contextmanager
 def switched_off(decoder: Decoder, layers: Iterable[int]) -> Iterator[None]:
     """Let these layers hand on what they get, at no cost: the model as it is after their removal."""
-    with overridden({decoder.layers[layer]: _identity for layer in layers}):
+    with overridden({decoder.layers[layer]: decoder.identity for layer in layers}):
         yield
 
 
 @contextmanager
 def starting_from(decoder: Decoder, layer: int, hidden: Tensor) -> Iterator[None]:
     """Let the forward pass begin at `layer` with `hidden`, `[batch, tokens, hidden]`, as its input."""
-    before = {decoder.layers[index]: _identity for index in range(layer)}
+    before: dict[nn.Module, Callable[..., Any]] = {decoder.layers[i]: decoder.identity for i in range(layer)}
     if layer:
-        before[decoder.layers[layer - 1]] = lambda *_, **__: hidden
+        before[decoder.layers[layer - 1]] = lambda *_, **__: decoder.handed_on(hidden)
     with overridden(before):
         yield
 
@@ -168,14 +219,14 @@ def start(decoder: Decoder, input_ids: Tensor) -> Start:
     seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     entered: list[Tensor] = []
 
-    def record(*args: Any, **kwargs: Any) -> Tensor:
+    def record(*args: Any, **kwargs: Any) -> Any:
         hidden = layer_input(args, kwargs)
         entered.append(hidden)
         seen.append((args[1:], {key: value for key, value in kwargs.items() if key != "hidden_states"}))
-        return hidden
+        return decoder.handed_on(hidden)
 
     with overridden(dict.fromkeys(decoder.layers, record)):
-        decoder.model.base_model(input_ids=input_ids.to(decoder.device), use_cache=False)
+        decoder.body(input_ids=input_ids.to(decoder.device), use_cache=False)
     return Start(entered[0], tuple(seen))
 
 

@@ -34,6 +34,7 @@ from trsp_core.results import PerplexityResult, PruningPlan, RoundTrip, SpeedRes
 from trsp_core.round_trip import Probe, failures, round_trip, tolerance_for, write_reference
 from trsp_core.sources import SourcePolicy, materialize
 from trsp_core.sources.hashes import FileHash, hashed_source
+from trsp_core.stored_names import as_stored
 from trsp_core.surgery import remove_streamed, rename_tensor
 from trsp_core.transfer_file import load_transfer, save_transfer
 from trsp_core.workspace import Workspace
@@ -223,7 +224,8 @@ class CompressionJob:
             renamed = rename_tensor(name, plan.kept, decoder.architecture)
             if renamed is not None:
                 overrides[renamed] = decoder.model.get_parameter(name).detach()
-        remove_streamed(prepared.folder, target, plan.kept, overrides=overrides, should_stop=self.should_stop)
+        stored = as_stored(decoder.model, overrides)
+        remove_streamed(prepared.folder, target, plan.kept, overrides=stored, should_stop=self.should_stop)
 
     def _round_trip(self, prepared: Prepared, work: Work, plan: PruningPlan) -> RoundTrip:
         """Prove in a fresh process that what was saved is what was made.

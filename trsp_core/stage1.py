@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trsp_core.budget import Passes, batches
 from trsp_core.decoder import Decoder, checkpointed, frozen, run_layer, start, starting_from, switched_off
-from trsp_core.errors import NumericalFailure
+from trsp_core.errors import InvalidSpec, NumericalFailure, Problem
 from trsp_core.evaluation.losses import mean_loss
 from trsp_core.gates import gated
 from trsp_core.method_options import TrspOptions
@@ -97,6 +97,19 @@ class Candidates:
         """Return the layers between the protected ends that are still there."""
         inner = range(options.protect_first, total - options.protect_last)
         return cls(tuple(layer for layer in inner if layer not in set(gone)))
+
+    def spared_by(self, decoder: Decoder, gone: Sequence[int]) -> tuple[int, ...]:
+        """Return those that the architecture can do without, once `gone` have left.
+
+        Raises:
+            InvalidSpec: If there are none.
+        """
+        found = tuple(layer for layer in self.layers if decoder.spares((*gone, layer)))
+        if not found:
+            name = decoder.architecture.model_type
+            message = f"asks for more layers than a {name} can lose; after {list(gone)} no other may leave."
+            raise InvalidSpec(Problem("/target", message))
+        return found
 
 
 def initial_state(layers: int) -> GateState:
@@ -191,7 +204,8 @@ class _Learner:
 
     def round(self, state: GateState) -> GateState:
         """Learn, verify, choose one layer."""
-        candidates = Candidates.of(len(self.decoder), self.options, state.order).layers
+        alive = Candidates.of(len(self.decoder), self.options, state.order)
+        candidates = alive.spared_by(self.decoder, state.order)
         learned, steps = self._learn(state)
         scores = {layer: learned.gates[layer] for layer in candidates}
         smallest = sorted(candidates, key=lambda layer: (scores[layer], layer))[: self.options.verify_top]

@@ -6,7 +6,7 @@ Torch is imported only where tensors are handed over, so that a removal on disk 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from trsp_core.errors import ModelRefused
 from trsp_core.file_copy import FileRange
 from trsp_core.files import check_room, folder_written_whole
 from trsp_core.progress import StopFn, never, raise_if_stopped
-from trsp_core.pruned_config import check_kept, pruned_config
+from trsp_core.pruned_config import pruned_config
 from trsp_core.pruned_quantization import pruned_quantization
 from trsp_core.safetensors_file import DTYPE_NAMES, Entry, Header, write
 from trsp_core.sources.companions import QUANTIZER_FILES, copy_companions, removal_card
@@ -93,7 +93,17 @@ def _adopt(
     buffers = dict(model.named_buffers(remove_duplicate=False))
     for name, _ in list(view.named_buffers(remove_duplicate=False)):
         owner, _, leaf = name.rpartition(".")
-        setattr(view.get_submodule(owner), leaf, buffers[_source_name(name, kept, architecture)].clone())
+        if architecture.rebuilt is None or not name.startswith(f"{architecture.rebuilt}."):
+            setattr(view.get_submodule(owner), leaf, buffers[_source_name(name, kept, architecture)].clone())
+    if architecture.rebuilt is not None:
+        _rebuild(view.get_submodule(architecture.rebuilt).children(), model.device)
+
+
+def _rebuild(modules: Iterable[Any], device: torch.device) -> None:
+    """Give each module the buffers that its own config asks for."""
+    for module in modules:
+        for name, buffer in type(module)(module.config).named_buffers():
+            setattr(module, name, buffer.to(device))
 
 
 def remove_streamed(
@@ -135,8 +145,8 @@ def remove_streamed(
         Cancelled: If `should_stop` said so; nothing is left.
     """
     config, architecture = check_folder(source_folder, SourcePolicy(quantized=not overrides))
-    layers = config[architecture.layer_count]
-    check_kept(kept, layers)
+    layers = architecture.count(config)
+    result = pruned_config(config, kept, architecture)
     shards = _plan(headers(source_folder), read, kept, architecture, overrides or {})
     total = sum(entry.bytes for _, entries, _ in shards for entry in entries)
     with folder_written_whole(out_folder, replace=replace) as temporary:
@@ -147,7 +157,7 @@ def remove_streamed(
             if on_progress is not None:
                 on_progress(done, total)
             raise_if_stopped(should_stop)
-        _write_json(temporary / CONFIG, pruned_config(config, kept, architecture))
+        _write_json(temporary / CONFIG, result)
         for file in QUANTIZER_FILES:
             if (source_folder / file).is_file():
                 told = read_json(source_folder / file)

@@ -57,17 +57,19 @@ def _full(decoder: Decoder, gone: Sequence[int]) -> dict[str, nn.Parameter]:
         if layer not in gone:
             found.update(_named(module, f"{decoder.architecture.layers}.{layer}"))
     norm = decoder.architecture.final_norm
-    module = attrgetter(norm)(decoder.model)
-    return {**found, **_named(module, norm)} if module is not None else found
+    if norm is not None and (module := attrgetter(norm)(decoder.model)) is not None:
+        found.update(_named(module, norm))
+    return found
 
 
 def _norms_and_down(decoder: Decoder, gone: Sequence[int]) -> dict[str, nn.Parameter]:
-    small = (*decoder.architecture.norms, decoder.architecture.mlp_output)
-    return {
-        name: parameter
-        for name, parameter in _full(decoder, gone).items()
-        if any(f".{part}." in name for part in small) or name.startswith(decoder.architecture.final_norm)
-    }
+    small = tuple(
+        f"{decoder.architecture.layers}.{layer}.{part}."
+        for layer in range(len(decoder))
+        for part in (*decoder.norms(layer), decoder.architecture.mlp_output)
+    )
+    chosen = (*small, f"{decoder.architecture.final_norm}.")
+    return {name: value for name, value in _full(decoder, gone).items() if name.startswith(chosen)}
 
 
 def _named(module: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
@@ -78,18 +80,23 @@ def _named(module: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
 def _adapters(
     decoder: Decoder, rank: int, gone: Sequence[int], *, seed: int
 ) -> Iterator[dict[str, nn.Parameter]]:
-    """Put LoRA adapters on every linear map of the layers that are there; merge them at the end."""
+    """Put LoRA adapters on every linear map of the layers that are there; merge them at the end.
+
+    They are put into the list of layers, not into the model: by a model's type peft takes the names of dense
+    MLPs and shared experts for those of fused experts and would adapt these instead.
+    """
     from peft import LoraConfig, LoraModel
 
+    path = decoder.architecture.layers
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
-        target_modules=_linear_names(decoder, gone),
+        target_modules=[name.removeprefix(f"{path}.") for name in _linear_names(decoder, gone)],
         fan_in_fan_out=decoder.architecture.mlp_output_transposed,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        adapted = LoraModel(decoder.model, config, "default")
+        adapted = LoraModel(decoder.model.get_submodule(path), config, "default")
     try:
         yield {name: parameter for name, parameter in decoder.model.named_parameters() if "lora_" in name}
     finally:
@@ -102,5 +109,6 @@ def _linear_names(decoder: Decoder, gone: Sequence[int]) -> list[str]:
         for layer, module in enumerate(decoder.layers)
         if layer not in gone
         for name, part in module.named_modules()
-        if type(part).__name__ in ("Linear", "Conv1D")
+        if (isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D")
+        and name not in decoder.architecture.not_adapted
     ]

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from tests.trsp_core.conftest import FAMILIES, LAYERS, VOCABULARY, tiny_model
-from trsp_core.architectures import ARCHITECTURES, architecture_of
+from tests.trsp_core.conftest import FAMILIES, LAYERS, VOCABULARY, save_tokenizer, tiny_model
+from tests.trsp_core.tiny_types import tiny_type
+from trsp_core.architectures import architecture_of
 from trsp_core.checkpoint import load_model
 from trsp_core.errors import Cancelled, InvalidSpec, ModelRefused, OutputRefused
 from trsp_core.pruned_config import pruned_config
@@ -62,10 +63,6 @@ def greedy(model: Any, *, use_cache: bool) -> list[int]:
         use_cache=use_cache,
     )
     return out[0, prompt.shape[1] :].tolist()
-
-
-def test_every_architecture_has_a_tiny_model() -> None:
-    assert {options["model_type"] for options in FAMILIES.values()} == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -269,3 +266,37 @@ def test_a_wrong_selection_is_refused(kept: tuple[int, ...], tiny_folder: TinyFo
         remove_streamed(tiny_folder("llama"), tmp_path / "out", kept)
     with pytest.raises(InvalidSpec, match="/layers"):
         pruned_view(tiny_model("llama"), kept)
+
+
+def test_layers_that_predict_further_tokens_leave_with_the_removed(
+    tmp_path: Path, policy: SourcePolicy
+) -> None:
+    """DeepSeek-V3 checkpoints hold a layer behind the last one, which plain loading leaves out."""
+    model = tiny_type("deepseek_v3")
+    model.save_pretrained(tmp_path / "source")
+    save_tokenizer(tmp_path / "source")
+    weights = load_file(tmp_path / "source" / "model.safetensors")
+    further = {
+        name.replace(".layers.5.", ".layers.6."): value + 1
+        for name, value in weights.items()
+        if ".layers.5." in name
+    }
+    save_file({**weights, **further}, tmp_path / "source" / "model.safetensors", {"format": "pt"})
+    facts = inspect(resolve(str(tmp_path / "source"), policy))
+    assert facts.layers == LAYERS
+    assert facts.parameters == sum(value.numel() for value in weights.values())
+    remove_streamed(tmp_path / "source", tmp_path / "out", KEPT)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["num_nextn_predict_layers"], config["first_k_dense_replace"]) == (0, 2)
+    assert not any(".layers.4." in name for name in load_file(tmp_path / "out" / "model.safetensors"))
+    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    tokens = ids() % 97
+    assert torch.allclose(logits(reloaded, tokens), logits(pruned_view(model, KEPT), tokens), atol=1e-5)
+
+
+def test_a_layer_of_a_kind_must_have_its_kind_of_weights(tmp_path: Path) -> None:
+    tiny_type("deepseek_v3").save_pretrained(tmp_path / "source")
+    config = json.loads((tmp_path / "source" / "config.json").read_text())
+    (tmp_path / "source" / "config.json").write_text(json.dumps({**config, "first_k_dense_replace": 2}))
+    with pytest.raises(ModelRefused, match="layer 3 has other weights than layer 2"):
+        remove_streamed(tmp_path / "source", tmp_path / "out", KEPT)

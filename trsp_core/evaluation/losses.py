@@ -15,11 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trsp_core.architectures import architecture_of
+
 CHUNK_ELEMENTS = 2**22
 """Logits held at once: 16 MiB in fp32, enough to keep a matrix product efficient."""
 
 _MULTIPLIED = ("logit_scale", "lm_head_multiplier")
+_DIVIDED = ("logits_mup_width_multiplier",)
 _SCALING_MULTIPLIES = ("hyperclovax",)
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class OutputHead:
     """What turns final hidden states into logits.
 
     Attributes:
-        module: The output embedding; its weight may be tied to the input embedding.
+        module: The output embedding, behind what else stands after the final norm; its weight may be tied to
+            the input embedding.
         scale: Factor on the raw logits.
         softcap: Bound of the logits: `softcap · tanh(logits / softcap)`; None for no bound.
         vocabulary: Number of logits a token.
@@ -57,17 +62,20 @@ class OutputHead:
 def output_head(model: nn.Module) -> OutputHead:
     """Return the output head of a Hugging Face causal LM, with what its config does to the logits.
 
-    Known fields: `final_logit_softcapping` (Gemma 2 and kin), `logit_scale` (Cohere) and
-    `lm_head_multiplier` (Falcon-H1) multiply, `logits_scaling` divides (Granite; HyperCLOVA X multiplies).
+    Known fields: `final_logit_softcapping` (Gemma 2 and kin) and `logits_soft_cap` (RecurrentGemma, xLSTM) bound,
+    `logit_scale` (Cohere) and `lm_head_multiplier` (Falcon-H1) multiply, `logits_scaling` (Granite, MiniCPM3;
+    HyperCLOVA X multiplies) and `logits_mup_width_multiplier` (Inkling) divide.
     """
     causal: Any = model
-    module = causal.get_output_embeddings()
+    last = causal.get_output_embeddings()
     config = causal.config.get_text_config()
+    before = architecture_of(causal.config.model_type).before_head
+    caps = [cap for name in _SOFTCAPS if (cap := getattr(config, name, None))]
     return OutputHead(
-        module=module,
+        module=last if before is None else nn.Sequential(causal.get_submodule(before), last),
         scale=_logit_scale(config),
-        softcap=getattr(config, "final_logit_softcapping", None),
-        vocabulary=module.weight.shape[0],
+        softcap=caps[0] if caps else None,
+        vocabulary=last.weight.shape[0],
     )
 
 
@@ -75,6 +83,8 @@ def _logit_scale(config: Any) -> float:
     scale = 1.0
     for name in _MULTIPLIED:
         scale *= getattr(config, name, None) or 1.0
+    for name in _DIVIDED:
+        scale /= getattr(config, name, None) or 1.0
     scaling = float(getattr(config, "logits_scaling", None) or 1.0)
     return scale * scaling if config.model_type in _SCALING_MULTIPLIES else scale / scaling
 
@@ -90,7 +100,8 @@ def final_hidden_states(model: nn.Module, input_ids: Tensor) -> Tensor:
         `[batch, tokens, hidden]`, differentiable.
     """
     causal: Any = model
-    output = causal.base_model(input_ids=input_ids, use_cache=False, return_dict=True)
+    body = causal.get_submodule(architecture_of(causal.config.model_type).base)
+    output = body(input_ids=input_ids, use_cache=False, return_dict=True)
     hidden: Tensor = output.last_hidden_state
     return hidden
 

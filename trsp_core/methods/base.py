@@ -6,7 +6,7 @@ weights in `transfer`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -97,7 +97,7 @@ class Method(Protocol):
 
 def refits_of(work: Work, plan: PruningPlan) -> int:
     """Return how many projections a refit would change."""
-    return len(gaps(plan.removed, len(work.decoder))) if work.decoder.refittable else 0
+    return sum(work.decoder.refits(gap.kept) for gap in gaps(plan.removed, len(work.decoder)))
 
 
 def refit_gaps(
@@ -107,10 +107,8 @@ def refit_gaps(
 
     `steps_before` and `steps_after` say which other steps of the stage stand around it, for the progress.
     """
-    name = work.decoder.model.config.model_type
     if not work.decoder.refittable:
-        note = f"no refit: this {name} puts a norm behind its MLP, so that the refit would not be linear"
-        return Transfer(notes=(note,))
+        return Transfer(notes=(_no_refit(work.decoder),))
     total = steps_before + refits_of(work, plan) + steps_after
     done: list[Refit] = []
 
@@ -136,6 +134,22 @@ def refit_gaps(
     )
     work.tokens.forward += 3 * work.windows.numel()
     changed = frozenset(work.decoder.mlp_output_name(refit.layer) for refit in refits)
-    first = plan.layers and plan.removed and plan.removed[0] == 0
-    notes = ("no refit for a gap before the first kept layer: nothing stands before it",) if first else ()
-    return Transfer(changed=changed, refits=refits, notes=notes)
+    return Transfer(changed=changed, refits=refits, notes=tuple(_left_out(work.decoder, plan)))
+
+
+def _left_out(decoder: Decoder, plan: PruningPlan) -> Iterator[str]:
+    """Say which gaps no refit could take over."""
+    if plan.layers and plan.removed and plan.removed[0] == 0:
+        yield "no refit for a gap before the first kept layer: nothing stands before it"
+    left = [gap.kept for gap in gaps(plan.removed, len(decoder)) if not decoder.refits(gap.kept)]
+    if left:
+        yield f"no refit of the layers {', '.join(map(str, left))}: they have no single MLP output"
+
+
+def _no_refit(decoder: Decoder) -> str:
+    name = decoder.model.config.model_type
+    if not any(decoder.has_mlp_output(layer) for layer in range(len(decoder))):
+        return f"no refit: the layers of this {name} have no single MLP output that could be refitted"
+    return (
+        f"no refit: this {name} puts a norm or a factor behind its MLP, so that the refit would not be linear"
+    )

@@ -28,13 +28,13 @@ class OneShot(ABC):
     def plan(self, work: Work) -> PruningPlan:
         """Choose the layers with the smallest scores; ties go to the later layer."""
         scores = self.scores(work)
-        candidates = Candidates.of(len(work.decoder), self.options, ()).layers
-        order = tuple(sorted(candidates, key=lambda layer: (scores[layer], -layer))[: work.count])
-        alive = {layer: scores[layer] for layer in candidates}
+        order: tuple[int, ...] = ()
         rounds = []
-        for layer in order:
-            rounds.append(ChoiceRound(layer, dict(alive)))
-            del alive[layer]
+        for _ in range(work.count):
+            alive = Candidates.of(len(work.decoder), self.options, order)
+            layer = min(alive.spared_by(work.decoder, order), key=lambda layer: (scores[layer], -layer))
+            rounds.append(ChoiceRound(layer, {index: scores[index] for index in alive.layers}))
+            order = (*order, layer)
         work.reporter.step(1, 1, f"{self.name} chose {len(order)} layers", layers=dict(scores), chosen=order)
         return PruningPlan(self.name, len(work.decoder), order, tuple(rounds))
 

@@ -45,12 +45,15 @@ def check_values(config: Mapping[str, Any], architecture: Architecture) -> None:
     Raises:
         ModelRefused: Naming the key, its value and what would be right.
     """
-    for key in (architecture.width, architecture.vocabulary):
-        _check_count(config.get(key), key, _LARGEST)
-    for key, most in {architecture.positions: _LARGEST, **_COUNTS}.items():
-        for value in _each(config.get(key)):
+    text = architecture.text(config)
+    if architecture.nested is None:
+        for key in (architecture.width, architecture.vocabulary):
+            _check_count(text.get(key), key, _LARGEST)
+    sizes = dict.fromkeys((architecture.width, architecture.vocabulary, architecture.positions), _LARGEST)
+    for key, most in {**sizes, **_COUNTS}.items():
+        for value in _each(text.get(key)):
             _check_count(value, key, most)
-    bound = config.get("max_window_layers", 0)
+    bound = text.get("max_window_layers", 0)
     if type(bound) is not int or not 0 <= bound <= _LARGEST:
         raise _wrong("max_window_layers", bound, f"a whole number from 0 to {_LARGEST}")
     for key in _SWITCHES:

@@ -43,8 +43,10 @@ def _folder_facts(source: Source) -> ModelFacts:
     architecture = check_config(config, quantized=True)
     stored = tensor_table(source.path)
     check_tensors(stored, config, architecture)
-    tensors = {name: info for name, info in stored.items() if architecture.is_weight(name)}
-    layers = _layer_parameters(tensors, architecture, config[architecture.layer_count])
+    tensors = _weights(stored, config, architecture)
+    layers = _layer_parameters(tensors, architecture, architecture.count(config))
+    text = architecture.text(config)
+    vocabulary, width = _embedding_of(tensors, architecture)
     return ModelFacts(
         reference=source.reference,
         revision=source.revision,
@@ -52,12 +54,28 @@ def _folder_facts(source: Source) -> ModelFacts:
         layers=len(layers),
         parameters=_parameters(tensors, config, architecture),
         layer_parameters=layers,
-        hidden_size=config[architecture.width],
-        vocabulary=config[architecture.vocabulary],
-        max_positions=config.get(architecture.positions),
+        hidden_size=text.get(architecture.width, width),
+        vocabulary=text.get(architecture.vocabulary, vocabulary),
+        max_positions=text.get(architecture.positions),
         stored_bytes=sum(path.stat().st_size for path in weight_files(source.path)),
         stored_dtype=_main_dtype(tensors),
     )
+
+
+def _weights(
+    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], architecture: Architecture
+) -> dict[str, TensorInfo]:
+    """Return the tensors that loading reads: no buffers, no layers behind the last one."""
+    layers = architecture.count(config)
+    places = {name: architecture.split(name) for name in tensors if architecture.is_weight(name)}
+    return {name: tensors[name] for name, place in places.items() if place is None or place[1] < layers}
+
+
+def _embedding_of(tensors: Mapping[str, TensorInfo], architecture: Architecture) -> tuple[int, int]:
+    """Return the shape of the token embedding; a config may leave out what is its class's default."""
+    wanted = architecture.without_base(f"{architecture.embedding}.weight")
+    shape = next(info.shape for name, info in tensors.items() if architecture.without_base(name) == wanted)
+    return shape[0], shape[1]
 
 
 def _layer_parameters(
@@ -76,10 +94,11 @@ def _parameters(
 ) -> int:
     """Count the weights; a head that is tied and stored all the same counts once."""
     stored_twice = architecture.ties_head(config)
+    head = architecture.without_base(f"{architecture.head}.weight")
     return sum(
         info.elements
         for name, info in tensors.items()
-        if not (stored_twice and name == f"{architecture.head}.weight")
+        if not (stored_twice and architecture.without_base(name) == head)
     )
 
 

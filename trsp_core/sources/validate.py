@@ -33,9 +33,18 @@ _MAX_DEPTH = 32
 _MAX_TENSORS = 150_000
 _MAX_HEADERS_BYTES = 64 * 1024 * 1024
 
-# Leading underscores that published checkpoints carry and that name no code.
+# Leading underscores that published checkpoints carry and that name no code; `__float__` is how transformers
+# writes an infinite number.
 HARMLESS_UNDERSCORED = frozenset(
-    {"_name_or_path", "_remove_final_layer_norm", "_commit_hash", "_load_in_4bit", "_load_in_8bit"}
+    {
+        "_name_or_path",
+        "_remove_final_layer_norm",
+        "_commit_hash",
+        "_sliding_window_pattern",
+        "__float__",
+        "_load_in_4bit",
+        "_load_in_8bit",
+    }
 )
 
 _NAMES_CODE = "names code that would run on loading; only models that transformers has itself are taken"
@@ -122,16 +131,13 @@ def check_config(config: Any, *, quantized: bool = False) -> Architecture:
     check_keys(config.get(QUANTIZATION), CONFIG)
     check_model_type(config.get("model_type"))
     architecture = architecture_of(config["model_type"])
-    layers = config.get(architecture.layer_count)
+    layers = architecture.count(config)
     if type(layers) is not int or not 2 <= layers <= MAX_LAYERS:
         message = f"states {quoted(layers)} for {architecture.layer_count}; it must be 2 to {MAX_LAYERS}."
         raise refused(message, layers)
     check_values(config, architecture)
     _check_features(config, architecture)
-    for name in architecture.per_layer_lists:
-        entries = config.get(name)
-        if entries is not None and (not isinstance(entries, list) or len(entries) != layers):
-            raise refused(f"{name} in config.json must be a list of {layers} entries, one a layer.", name)
+    architecture.kinds(config)
     return architecture
 
 
@@ -139,13 +145,15 @@ def _check_features(config: Mapping[str, Any], architecture: Architecture) -> No
     for key in ("is_encoder_decoder", "add_cross_attention"):
         if config.get(key):
             raise refused(f"{key} is true in config.json; only decoder-only models are taken.", key)
-    scaled = architecture.index_scaled_attention
-    if scaled is not None and config.get(scaled):
-        message = (
-            f"{scaled} is true in config.json: each layer's attention is scaled by its position, so a layer "
-            "that moves up would compute something else. Such a model cannot be pruned by layers."
-        )
-        raise refused(message, scaled)
+    text = architecture.text(config)
+    for item in architecture.forbidden:
+        if item.holds(text.get(item.key)):
+            message = f"{item.key} is {_shown(text[item.key])} in config.json: {item.reason}."
+            raise refused(message, item.key)
+
+
+def _shown(value: Any) -> str:
+    return quoted(value) if isinstance(value, (bool, int, str)) else "set"
 
 
 def check_folder(folder: Path, policy: SourcePolicy) -> tuple[dict[str, Any], Architecture]:
@@ -304,18 +312,21 @@ def check_tensors(
 def _mismatches(
     tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], architecture: Architecture
 ) -> Iterator[str]:
-    layers = layer_shapes(tensors, architecture)
-    stated = config[architecture.layer_count]
+    stated = architecture.count(config)
+    further = range(stated, stated + architecture.future_layers(config))
+    layers = {i: shapes for i, shapes in layer_shapes(tensors, architecture).items() if i not in further}
     if sorted(layers) != list(range(stated)):
         found = f"{len(layers)} layers" + (f" up to index {max(layers)}" if layers else "")
         yield f"config.json states {stated} layers, the weights hold {found}."
+        return
     if QUANTIZATION in config:
         return  # packed formats store what they like for a weight, and leave some layers' weights as they were
-    first = layers.get(0, {})
-    for index, shapes in sorted(layers.items()):
-        different = sorted(set(shapes.items()) ^ set(first.items()))
+    first: dict[tuple[Any, ...], int] = {}
+    for index, kind in enumerate(architecture.kinds(config)):
+        model = first.setdefault(kind, index)
+        different = sorted(set(layers[index].items()) ^ set(layers[model].items()))
         if different:
-            yield f"layer {index} has other weights than layer 0: {different[0][0]}."
+            yield f"layer {index} has other weights than layer {model}: {different[0][0]}."
     yield from _edge_mismatches(tensors, config, architecture)
 
 
@@ -334,14 +345,15 @@ def layer_shapes(
 def _edge_mismatches(
     tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], architecture: Architecture
 ) -> Iterator[str]:
+    text = architecture.text(config)
     bare = {architecture.without_base(name): info for name, info in tensors.items()}
     embedding = bare.get(architecture.without_base(architecture.embedding) + ".weight")
-    width = config.get(architecture.embedding_width or architecture.width) or config.get(architecture.width)
-    wanted = (config.get(architecture.vocabulary), width)
+    width = text.get(architecture.embedding_width or architecture.width) or text.get(architecture.width)
+    wanted = (text.get(architecture.vocabulary), width)
     if embedding is None:
         yield f"the weights hold no {architecture.embedding}.weight."
     elif None not in wanted and embedding.shape != wanted:
         yield f"the embedding is {list(embedding.shape)}, config.json describes {list(wanted)}."
-    head = f"{architecture.head}.weight"
+    head = architecture.without_base(f"{architecture.head}.weight")
     if head not in bare and not architecture.ties_head(config):
         yield f"the weights hold no {head}, and config.json does not tie it to the embedding."

@@ -11,7 +11,8 @@ from trsp_core import __version__
 from trsp_core.sources.policy import Source
 
 COMPANIONS = (
-    "generation_config.json", "tokenizer*.json", "*.tiktoken", "special_tokens_map.json", "*.jinja",
+    "generation_config.json", "preprocessor_config.json", "processor_config.json",
+    "tokenizer*.json", "*.tiktoken", "special_tokens_map.json", "*.jinja",
     "chat_template.*", "additional_chat_templates/*.jinja", "added_tokens.json", "vocab*", "merges.txt",
     "*.model", "LICENSE*", "LICENCE*", "NOTICE*", "COPYING*", "USE_POLICY*", "README.md",
 )  # fmt: skip

@@ -16,7 +16,7 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not integration and not e2e"
-	$(BIN)/python -m pytest -m "(integration or e2e) and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "(integration or e2e) and not slow"
 
 test-slow: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m slow

@@ -152,12 +152,12 @@ class CompressionJob:
         path = self.space.checkpoint / PLAN
         saved = self.space.load("plan")
         if saved:
-            work.tokens.forward += saved["forward_tokens"]
+            work.tokens.add(TokenCount(**saved["tokens"]))
             return PruningPlan.from_dict(saved)
         self.reporter.begin("stage1", work.count, f"{self.spec.method.name} chooses {work.count} layers")
         with returning_freed_memory():
             plan = method.plan(work)
-        write_json_atomically(path, {**plan.to_dict(), "forward_tokens": work.tokens.forward})
+        write_json_atomically(path, {**plan.to_dict(), "tokens": asdict(work.tokens)})
         return plan
 
     def cut(self, prepared: Prepared) -> Cut:

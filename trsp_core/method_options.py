@@ -21,17 +21,23 @@ class MethodOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineOptions(MethodOptions):
-    """Options of the baselines: they only choose layers; the refit may follow."""
+    """Options of a baseline that protects the first and the last layer, as SLEB does."""
 
-    absorb: bool = option(
-        False, about="Refit the MLP output before each gap in closed form, after the choice."
-    )
-    ridge: float | None = option(
-        None,
-        about="Strength of the refit's ridge, as a multiple of the mean diagonal of its Gram matrix; chosen on"
-        " held-out windows unless given.",
-        above=0,
-    )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeDepthOptions(BaselineOptions):
+    """Options of a baseline whose paper lets every layer go."""
+
+    protect_first: int = option(0, about="Layers at the start that must stay; the paper's none.", at_least=0)
+    protect_last: int = option(0, about="Layers at the end that must stay; the paper's none.", at_least=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortenedOptions(BaselineOptions):
+    """Options of the criteria of Shortened LLaMA that need the ends protected."""
+
+    protect_first: int = option(4, about="Layers at the start that must stay; the paper's four.", at_least=0)
+    protect_last: int = option(2, about="Layers at the end that must stay; the paper's two.", at_least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

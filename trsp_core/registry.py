@@ -8,16 +8,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from trsp_core.errors import InvalidSpec, Problem, closest
-from trsp_core.method_options import BaselineOptions, MethodOptions, TrspOptions
+from trsp_core.method_options import (
+    BaselineOptions,
+    MethodOptions,
+    ShortenedOptions,
+    TrspOptions,
+    WholeDepthOptions,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class MethodEntry:
-    """A method by its class's address, with what can be known of it without torch."""
+    """A method by its class's address, with what can be known of it without torch.
+
+    Attributes:
+        target: Address of the class.
+        options: Its options.
+        summary: What it does, a few words.
+        nested: Whether a prefix of its order is its plan for fewer layers.
+        measured: Whether it measures the loss after each choice, so that its order has a curve.
+    """
 
     target: str
     options: type[MethodOptions]
     summary: str
+    nested: bool = True
+    measured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +48,38 @@ class SetEntry:
 
 METHODS: Mapping[str, MethodEntry] = {
     "trsp": MethodEntry(
-        "trsp_core.methods.trsp:Trsp", TrspOptions, "learned gates, verified; then two-stage transfer"
+        "trsp_core.methods.trsp:Trsp",
+        TrspOptions,
+        "learned gates, verified; then two-stage transfer",
+        measured=True,
+    ),
+    "sleb": MethodEntry(
+        "trsp_core.methods.sleb:Sleb",
+        BaselineOptions,
+        "greedy: each round the layer without which the loss is smallest",
+        measured=True,
     ),
     "shortgpt": MethodEntry(
         "trsp_core.methods.shortgpt:ShortGpt", BaselineOptions, "one minus cosine of input and output"
+    ),
+    "angular": MethodEntry(
+        "trsp_core.methods.angular:Angular",
+        WholeDepthOptions,
+        "the block of neighbours with the least angle between its input and output",
+        nested=False,
+    ),
+    "shortened-ppl": MethodEntry(
+        "trsp_core.methods.shortened_ppl:ShortenedPpl",
+        WholeDepthOptions,
+        "the loss with each layer alone switched off",
+    ),
+    "shortened-taylor": MethodEntry(
+        "trsp_core.methods.shortened_taylor:ShortenedTaylor",
+        ShortenedOptions,
+        "sum of weight times gradient over a layer",
+    ),
+    "magnitude": MethodEntry(
+        "trsp_core.methods.magnitude:Magnitude", ShortenedOptions, "sum of absolute weights of a layer"
     ),
     "random": MethodEntry("trsp_core.methods.random:Random", BaselineOptions, "layers drawn by the seed"),
     "last": MethodEntry("trsp_core.methods.last:Last", BaselineOptions, "the last unprotected layers"),

@@ -47,9 +47,13 @@ class Trsp:
             state=state,
             on_step=lambda step: self._tell_gates(work, step),
             on_round=lambda done: self._keep_round(work, done),
+            enough=lambda done: work.enough(self._plan(work, done)),
             should_stop=work.should_stop,
         )
         work.tokens.forward += state.forward_tokens
+        return self._plan(work, state)
+
+    def _plan(self, work: Work, state: GateState) -> PruningPlan:
         return plan_of(state, method="trsp", layers=len(work.decoder))
 
     def _gate_sequences(self, work: Work) -> int:

@@ -143,8 +143,7 @@ class CompressionJob:
             reporter=self.reporter,
             should_stop=self.should_stop,
         )
-        entry = registry.METHODS[self.spec.method.name]
-        method: Method = registry.load(entry.target)(self.spec.method.options)
+        method: Method = registry.create(self.spec.method.name, self.spec.method.options)
         return work, method
 
     def plan(self, work: Work, method: Method) -> PruningPlan:

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from trsp_core import registry
 from trsp_core.calibration.base import check_text
 from trsp_core.config import CompressionSpec, Evaluation
 from trsp_core.errors import InputRefused, InvalidSpec, Problem
-from trsp_core.method_options import TrspOptions
+from trsp_core.method_options import Afterwards, MethodOptions, TrspOptions
 from trsp_core.results import ModelFacts
 from trsp_core.sources import Source, SourcePolicy, inspect, resolve
 
@@ -157,12 +158,18 @@ def _length(given: int | None, facts: ModelFacts, pointer: str) -> int:
 def _memory(spec: CompressionSpec, facts: ModelFacts) -> int:
     """Estimate the peak: the runtime, the weights, and what stage 2 keeps of each weight that it trains."""
     weights = facts.parameters * _FLOAT_BYTES
-    options = spec.method.options
-    trained = 0
-    if isinstance(options, TrspOptions) and options.stage2_steps:
-        share = {"full": 1.0, "norms+down": 0.3, "lora": 0.1}[options.trainable]
-        trained = int(3 * share * sum(facts.layer_parameters) * _FLOAT_BYTES)
-    return _RUNTIME_BYTES + int(1.4 * weights) + trained
+    layers = sum(facts.layer_parameters) * _FLOAT_BYTES
+    choosing = float(registry.METHODS[spec.method.name].keeps_gradients)
+    most = max(choosing, _kept_a_weight(spec.method.options))
+    return _RUNTIME_BYTES + int(1.4 * weights) + int(most * layers)
+
+
+def _kept_a_weight(options: MethodOptions) -> float:
+    """Return the floats that stage 2 keeps a weight of the layers: gradients and AdamW's two moments."""
+    stage2 = options.stage2() if isinstance(options, Afterwards) else options
+    if not isinstance(stage2, TrspOptions) or not stage2.stage2_steps:
+        return 0.0
+    return 3 * {"full": 1.0, "norms+down": 0.3, "lora": 0.1}[stage2.trainable]
 
 
 def _collect(problems: list[Problem], check: Any) -> Any:

@@ -92,4 +92,4 @@ def test_it_refuses_the_options_of_another(name: str) -> None:
     entry = registry.METHODS[name]
     other = next(item.options for item in registry.METHODS.values() if item.options is not entry.options)
     with pytest.raises(TypeError):
-        registry.load(entry.target)(other())
+        registry.create(name, other())

@@ -53,4 +53,4 @@ def work_of(
         reporter=reporter,
         should_stop=should_stop,
     )
-    return work, registry.load(registry.METHODS[name].target)(spec.method.options)
+    return work, registry.create(name, spec.method.options)

@@ -115,6 +115,17 @@ class Method(Protocol):
         ...
 
 
+def joined(first: Transfer, second: Transfer) -> Transfer:
+    """Return what two parts of the transfer did together."""
+    return Transfer(
+        changed=first.changed | second.changed,
+        refits=first.refits + second.refits,
+        records=first.records + second.records,
+        identity_gap={**first.identity_gap, **second.identity_gap},
+        notes=first.notes + second.notes,
+    )
+
+
 def refits_of(work: Work, plan: PruningPlan) -> int:
     """Return how many projections a refit would change."""
     return len(gaps(plan.removed, len(work.decoder))) if work.decoder.refittable else 0

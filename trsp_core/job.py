@@ -33,6 +33,7 @@ from trsp_core.results import PerplexityResult, PruningPlan, RoundTrip, SpeedRes
 from trsp_core.round_trip import Probe, round_trip, tolerance_for, write_reference
 from trsp_core.sources import SourcePolicy, materialize
 from trsp_core.surgery import remove_streamed, rename_tensor
+from trsp_core.targets import aimed, kept
 from trsp_core.transfer_file import load_transfer, save_transfer
 from trsp_core.workspace import Workspace
 
@@ -111,7 +112,11 @@ class CompressionJob:
 
     def _intent(self) -> str:
         facts = self.checked.facts
-        return f"{self.checked.layers_to_remove} of {facts.layers} layers of a {facts.model_type} will go"
+        return f"{self._how_many()} of {facts.layers} layers of a {facts.model_type} will go"
+
+    def _how_many(self) -> str:
+        count = str(self.checked.layers_to_remove)
+        return f"at most {count}" if self.checked.decided_by_measurement else count
 
     def _pin_source(self) -> None:
         """Refuse to go on from a checkpoint of a model that was changed since."""
@@ -153,9 +158,12 @@ class CompressionJob:
         if saved:
             work.tokens.add(TokenCount(**saved["tokens"]))
             return PruningPlan.from_dict(saved)
-        self.reporter.begin("stage1", work.count, f"{self.spec.method.name} chooses {work.count} layers")
+        self.reporter.begin(
+            "stage1", work.count, f"{self.spec.method.name} chooses {self._how_many()} layers"
+        )
+        target = self.spec.target
         with returning_freed_memory():
-            plan = method.plan(work)
+            plan = kept(method.plan(aimed(work, target)), target)
         write_json_atomically(path, {**plan.to_dict(), "tokens": asdict(work.tokens)})
         return plan
 

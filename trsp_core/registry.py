@@ -72,12 +72,6 @@ _ALONE: Mapping[str, MethodEntry] = {
         measured=True,
         after=(),
     ),
-    "sleb": MethodEntry(
-        "trsp_core.methods.sleb:Sleb",
-        BaselineOptions,
-        "greedy: each round the layer without which the loss is smallest",
-        measured=True,
-    ),
     "shortgpt": MethodEntry(
         "trsp_core.methods.shortgpt:ShortGpt", BaselineOptions, "one minus cosine of input and output"
     ),
@@ -86,6 +80,12 @@ _ALONE: Mapping[str, MethodEntry] = {
         WholeDepthOptions,
         "the block of neighbours with the least angle between its input and output",
         nested=False,
+    ),
+    "sleb": MethodEntry(
+        "trsp_core.methods.sleb:Sleb",
+        BaselineOptions,
+        "greedy: each round the layer without which the loss is smallest",
+        measured=True,
     ),
     "shortened-ppl": MethodEntry(
         "trsp_core.methods.shortened_ppl:ShortenedPpl",

@@ -206,7 +206,8 @@ def test_a_model_that_changed_under_a_checkpoint_is_noticed(
     [
         ({"target": {"layers_to_remove": 5}}, "at most 4"),
         ({"target": {"sparsity": 0.99}}, "sparsity 0."),
-        ({"target": {"speedup": 1.3}}, "this release"),
+        ({"target": {"speedup": 3.1}}, "more than 3 times"),
+        ({"target": {"max_perplexity_ratio": 1.3}, "method": "shortgpt+tune"}, "does not measure"),
         ({"target": {"max_params": 10}}, "parameters are left"),
         ({"calibration": {"set": "python-docs", "sequence_length": 4096}}, "at most 128"),
         ({"evaluation": {"window_length": 4096}}, "at most 128"),

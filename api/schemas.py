@@ -169,7 +169,12 @@ class PreflightOut(BaseModel):
 
     spec: dict[str, Any] = Field(description="The full job spec, as it would be stored.")
     model: dict[str, Any] = Field(description="What is known of the model without loading it.")
-    layers_to_remove: int = Field(description="Decoder layers that would go.")
+    layers_to_remove: int = Field(
+        description="Decoder layers that would go, at most if decided by measurement."
+    )
+    decided_by_measurement: bool = Field(
+        description="Whether the job measures the model to find how many layers go (speedup, max_perplexity_ratio)."
+    )
     removable_layers: int = Field(description="Layers that the protection leaves to choose from.")
     sequence_length: int = Field(description="Tokens of a calibration window.")
     window_length: int = Field(description="Tokens of an evaluation window.")

@@ -127,7 +127,11 @@ def _show_submitted(console: Console, client: Client, job: Mapping[str, Any]) ->
 
 def _show_preflight(console: Console, found: Mapping[str, Any]) -> None:
     model = found["model"]
-    console.print(f"{found['layers_to_remove']} of {model['layers']} layers would go ({model['model_type']})")
+    count, kind = f"{found['layers_to_remove']} of {model['layers']} layers", model["model_type"]
+    if found["decided_by_measurement"]:
+        console.print(f"at most {count} would go, decided by measurement ({kind})")
+    else:
+        console.print(f"{count} would go ({kind})")
     console.print(f"about {found['memory_bytes'] / 1e9:.1f} GB of memory would be needed")
 
 

@@ -16,9 +16,9 @@ from trsp_core.errors import Problem
 Sparsity = Annotated[float | None, typer.Option(help="Share of the layers to remove, above 0 and below 1.")]
 LayersToRemove = Annotated[int | None, typer.Option(help="Number of layers to remove.")]
 MaxParams = Annotated[str | None, typer.Option(help="Most parameters of the result, such as 100M or 6.5B.")]
-Speedup = Annotated[float | None, typer.Option(help="Wanted speed, as a multiple; not in this release.")]
+Speedup = Annotated[float | None, typer.Option(help="Wanted speed, as a multiple.")]
 MaxPerplexityRatio = Annotated[
-    float | None, typer.Option(help="Most that the perplexity may grow, as a multiple; not in this release.")
+    float | None, typer.Option(help="Most that the perplexity may grow, as a multiple.")
 ]
 CalibrationSet = Annotated[
     str,

@@ -32,10 +32,16 @@ class Target:
         at_least=1,
     )
     speedup: float | None = option(
-        None, about="Wanted speed of the result as a multiple of the dense model's.", above=1
+        None,
+        about="Wanted speed of the result as a multiple of the dense model's; the fewest layers whose measured"
+        " share of a forward pass allows it go.",
+        above=1,
     )
     max_perplexity_ratio: float | None = option(
-        None, about="Most that the calibration perplexity may grow, as a multiple of the dense one.", above=1
+        None,
+        about="Most that the calibration perplexity may grow by the removal alone, as a multiple of the dense"
+        " one; layers go until the next would be too much.",
+        above=1,
     )
 
     def __post_init__(self) -> None:
@@ -49,6 +55,11 @@ class Target:
     def kind(self) -> str:
         """Name of the field that is set."""
         return next(item.name for item in fields(self) if getattr(self, item.name) is not None)
+
+    @property
+    def measured(self) -> bool:
+        """Whether only a measurement on the model tells how many layers it means."""
+        return self.kind in ("speedup", "max_perplexity_ratio")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ TrspError
 │   └── OutputRefused       the output folder cannot be used
 ├── WorkFailed              the work was begun and could not be finished (exit code 1)
 │   ├── NumericalFailure    a loss or a weight stopped being finite
+│   ├── TargetOutOfReach    what was asked turned out, by measurement, to be out of reach
 │   ├── OutOfMemory         the device or the machine had too little memory
 │   ├── StorageFull         the disk had too little room
 │   └── RoundTripFailed     the saved model is not the model that was made
@@ -107,6 +108,12 @@ class NumericalFailure(WorkFailed):
     """A loss or a weight stopped being finite."""
 
     code = "numerical_failure"
+
+
+class TargetOutOfReach(WorkFailed):
+    """What was asked turned out, by measurement, to be out of reach."""
+
+    code = "target_out_of_reach"
 
 
 class OutOfMemory(WorkFailed):

@@ -36,6 +36,7 @@ from trsp_core.sources import SourcePolicy, materialize
 from trsp_core.sources.hashes import FileHash, hashed_source
 from trsp_core.stored_names import as_stored
 from trsp_core.surgery import remove_streamed, rename_tensor
+from trsp_core.targets import aimed, kept
 from trsp_core.transfer_file import load_transfer, save_transfer
 from trsp_core.workspace import Workspace
 
@@ -120,7 +121,11 @@ class CompressionJob:
 
     def _intent(self) -> str:
         facts = self.checked.facts
-        return f"{self.checked.layers_to_remove} of {facts.layers} layers of a {facts.model_type} will go"
+        return f"{self._how_many()} of {facts.layers} layers of a {facts.model_type} will go"
+
+    def _how_many(self) -> str:
+        count = str(self.checked.layers_to_remove)
+        return f"at most {count}" if self.checked.decided_by_measurement else count
 
     def _pin_source(self) -> None:
         """Refuse to go on from a checkpoint of a model that was changed since."""
@@ -160,8 +165,7 @@ class CompressionJob:
             reporter=self.reporter,
             should_stop=self.should_stop,
         )
-        entry = registry.METHODS[self.spec.method.name]
-        method: Method = registry.load(entry.target)(self.spec.method.options)
+        method: Method = registry.create(self.spec.method.name, self.spec.method.options)
         return work, method
 
     def plan(self, work: Work, method: Method) -> PruningPlan:
@@ -169,12 +173,15 @@ class CompressionJob:
         path = self.space.checkpoint / PLAN
         saved = self.space.load("plan")
         if saved:
-            work.tokens.forward += saved["forward_tokens"]
+            work.tokens.add(TokenCount(**saved["tokens"]))
             return PruningPlan.from_dict(saved)
-        self.reporter.begin("stage1", work.count, f"{self.spec.method.name} chooses {work.count} layers")
+        self.reporter.begin(
+            "stage1", work.count, f"{self.spec.method.name} chooses {self._how_many()} layers"
+        )
+        target = self.spec.target
         with returning_freed_memory():
-            plan = method.plan(work)
-        write_json_atomically(path, {**plan.to_dict(), "forward_tokens": work.tokens.forward})
+            plan = kept(method.plan(aimed(work, target)), target)
+        write_json_atomically(path, {**plan.to_dict(), "tokens": asdict(work.tokens)})
         return plan
 
     def cut(self, prepared: Prepared) -> Cut:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from trsp_core.options import option
 
@@ -21,17 +22,23 @@ class MethodOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineOptions(MethodOptions):
-    """Options of the baselines: they only choose layers; the refit may follow."""
+    """Options of a baseline that protects the first and the last layer, as SLEB does."""
 
-    absorb: bool = option(
-        False, about="Refit the MLP output before each gap in closed form, after the choice."
-    )
-    ridge: float | None = option(
-        None,
-        about="Strength of the refit's ridge, as a multiple of the mean diagonal of its Gram matrix; chosen on"
-        " held-out windows unless given.",
-        above=0,
-    )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeDepthOptions(BaselineOptions):
+    """Options of a baseline whose paper lets every layer go."""
+
+    protect_first: int = option(0, about="Layers at the start that must stay; the paper's none.", at_least=0)
+    protect_last: int = option(0, about="Layers at the end that must stay; the paper's none.", at_least=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortenedOptions(BaselineOptions):
+    """Options of the criteria of Shortened LLaMA that need the ends protected."""
+
+    protect_first: int = option(4, about="Layers at the start that must stay; the paper's four.", at_least=0)
+    protect_last: int = option(2, about="Layers at the end that must stay; the paper's two.", at_least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,3 +116,53 @@ class TrspOptions(MethodOptions):
     checkpoint_every: int = option(
         20, about="Steps of stage 2 between checkpoints.", unit="steps", at_least=1
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Afterwards:
+    """What is done to the kept layers once a baseline has chosen; joins the baseline's own options."""
+
+    def stage2(self) -> TrspOptions:
+        """Return it in the terms of stage 2."""
+        raise NotImplementedError
+
+
+def _as_trsp(name: str) -> Any:
+    """Declare a field as TRSP has it, its default too, so that a comparison is fair unless told otherwise."""
+    item = TrspOptions.__dataclass_fields__[name]
+    return field(default=item.default, metadata=item.metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefitOptions(Afterwards):
+    """Options of `+absorb`: the closed-form refit, no gradients."""
+
+    ridge: float | None = _as_trsp("ridge")
+
+    def stage2(self) -> TrspOptions:
+        """Return stage 2 without a gradient step."""
+        return TrspOptions(schedule="removed", objective="lm", stage2_steps=0, absorb=True, ridge=self.ridge)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions(Afterwards):
+    """Options of `+tune`: plain fine-tuning of what is left, on the text alone."""
+
+    stage2_steps: int = _as_trsp("stage2_steps")
+    batch_sequences: int = _as_trsp("batch_sequences")
+    learning_rate: float | None = _as_trsp("learning_rate")
+    trainable: str = _as_trsp("trainable")
+    lora_rank: int = _as_trsp("lora_rank")
+    checkpoint_every: int = _as_trsp("checkpoint_every")
+
+    def stage2(self) -> TrspOptions:
+        """Return stage 2 without penalty, teacher and refit."""
+        own = {item.name: getattr(self, item.name) for item in fields(TuneOptions)}
+        return TrspOptions(schedule="removed", objective="lm", absorb=False, **own)
+
+
+def followed_by(options: type[MethodOptions], after: type[Afterwards]) -> type[MethodOptions]:
+    """Return the options of a baseline that is followed by something: both kinds side by side."""
+    name = f"{options.__name__}With{after.__name__}"
+    both = type(name, (options, after), {"__module__": __name__, "__doc__": after.__doc__})
+    return dataclass(frozen=True, kw_only=True)(both)

@@ -11,7 +11,7 @@ from trsp_core import registry
 from trsp_core.calibration.base import check_text
 from trsp_core.config import CompressionSpec, Evaluation
 from trsp_core.errors import InputRefused, InvalidSpec, Problem
-from trsp_core.method_options import TrspOptions
+from trsp_core.method_options import Afterwards, MethodOptions, TrspOptions
 from trsp_core.results import ModelFacts
 from trsp_core.sources import Source, SourcePolicy, inspect, resolve
 
@@ -29,7 +29,8 @@ class Preflight:
     Attributes:
         source: The resolved model.
         facts: What its headers tell.
-        layers_to_remove: Number of layers that go.
+        layers_to_remove: Number of layers that go; at most so many where that is `decided_by_measurement`.
+        decided_by_measurement: Whether the job must measure the model to know how many layers go.
         removable_layers: Layers that the protection leaves to choose from.
         sequence_length: Tokens of a calibration window.
         window_length: Tokens of an evaluation window.
@@ -39,6 +40,7 @@ class Preflight:
     source: Source
     facts: ModelFacts
     layers_to_remove: int
+    decided_by_measurement: bool
     removable_layers: int
     sequence_length: int
     window_length: int
@@ -82,6 +84,7 @@ def preflight(spec: CompressionSpec, policy: SourcePolicy) -> Preflight:
         source=source,
         facts=facts,
         layers_to_remove=count,
+        decided_by_measurement=spec.target.measured,
         removable_layers=removable_layers(spec, facts),
         sequence_length=sequence,
         window_length=window,
@@ -97,10 +100,10 @@ def removable_layers(spec: CompressionSpec, facts: ModelFacts) -> int:
 
 
 def layers_to_remove(spec: CompressionSpec, facts: ModelFacts) -> int:
-    """Return how many layers the target means on this model.
+    """Return how many layers the target means on this model, at most where only a measurement will tell.
 
     Raises:
-        InvalidSpec: If it is out of reach, or of a kind that this release cannot reach.
+        InvalidSpec: If it is out of reach, or the method cannot tell when it is reached.
     """
     target, most = spec.target, removable_layers(spec, facts)
     if target.sparsity is not None:
@@ -112,8 +115,9 @@ def layers_to_remove(spec: CompressionSpec, facts: ModelFacts) -> int:
         )
     if target.max_params is not None:
         return _for_parameters(target.max_params, most, facts)
-    message = "is a target that this release cannot reach; use sparsity, layers_to_remove or max_params."
-    raise InvalidSpec(Problem(f"/target/{target.kind}", message, getattr(target, target.kind)))
+    if target.speedup is not None:
+        return _for_speed(target.speedup, most, facts)
+    return _for_perplexity(spec, most, facts)
 
 
 def window_of(evaluation: Evaluation, facts: ModelFacts) -> int:
@@ -149,6 +153,34 @@ def _for_parameters(limit: int, most: int, facts: ModelFacts) -> int:
     raise InvalidSpec(Problem("/target/max_params", message, limit, f"at least {least}"))
 
 
+def _for_speed(speedup: float, most: int, facts: ModelFacts) -> int:
+    """Return `most`, unless the speed-up would be too much even for a model that is nothing but its layers."""
+    _reachable(1, most, "/target/speedup", speedup, facts)
+    ceiling = facts.layers / (facts.layers - most)
+    if speedup <= ceiling:
+        return most
+    below = math.floor(100 * ceiling) / 100
+    message = (
+        f"is {speedup:g}; with at most {most} of {facts.layers} layers gone the model cannot be more than"
+        f" {below:g} times as fast. Ask for less, or lower protect_first and protect_last."
+    )
+    raise InvalidSpec(Problem("/target/speedup", message, speedup, f"at most {below:g}"))
+
+
+def _for_perplexity(spec: CompressionSpec, most: int, facts: ModelFacts) -> int:
+    """Return `most`, unless the method does not measure the loss after each of its choices."""
+    pointer, ratio = "/target/max_perplexity_ratio", spec.target.max_perplexity_ratio or 0.0
+    _reachable(1, most, pointer, ratio, facts)
+    if registry.METHODS[spec.method.name].measured:
+        return most
+    able = tuple(name for name, entry in registry.METHODS.items() if entry.measured)
+    message = (
+        f"is {ratio:g}; {spec.method.name} does not measure what each layer costs, so that it cannot tell when"
+        f" to stop. Methods that can are {', '.join(able)}."
+    )
+    raise InvalidSpec(Problem(pointer, message, ratio, able))
+
+
 def _length(given: int | None, facts: ModelFacts, pointer: str) -> int:
     most = facts.max_positions
     if given is None:
@@ -162,12 +194,18 @@ def _length(given: int | None, facts: ModelFacts, pointer: str) -> int:
 def _memory(spec: CompressionSpec, facts: ModelFacts) -> int:
     """Estimate the peak: the runtime, the weights, and what stage 2 keeps of each weight that it trains."""
     weights = facts.parameters * _FLOAT_BYTES
-    options = spec.method.options
-    trained = 0
-    if isinstance(options, TrspOptions) and options.stage2_steps:
-        share = {"full": 1.0, "norms+down": 0.3, "lora": 0.1}[options.trainable]
-        trained = int(3 * share * sum(facts.layer_parameters) * _FLOAT_BYTES)
-    return _RUNTIME_BYTES + int(1.4 * weights) + trained
+    layers = sum(facts.layer_parameters) * _FLOAT_BYTES
+    choosing = float(registry.METHODS[spec.method.name].keeps_gradients)
+    most = max(choosing, _kept_a_weight(spec.method.options))
+    return _RUNTIME_BYTES + int(1.4 * weights) + int(most * layers)
+
+
+def _kept_a_weight(options: MethodOptions) -> float:
+    """Return the floats that stage 2 keeps a weight of the layers: gradients and AdamW's two moments."""
+    stage2 = options.stage2() if isinstance(options, Afterwards) else options
+    if not isinstance(stage2, TrspOptions) or not stage2.stage2_steps:
+        return 0.0
+    return 3 * {"full": 1.0, "norms+down": 0.3, "lora": 0.1}[stage2.trainable]
 
 
 def _collect(problems: list[Problem], check: Any) -> Any:

@@ -3,21 +3,47 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trsp_core.errors import InvalidSpec, Problem, closest
-from trsp_core.method_options import BaselineOptions, MethodOptions, TrspOptions
+from trsp_core.method_options import (
+    Afterwards,
+    BaselineOptions,
+    MethodOptions,
+    RefitOptions,
+    ShortenedOptions,
+    TrspOptions,
+    TuneOptions,
+    WholeDepthOptions,
+    followed_by,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class MethodEntry:
-    """A method by its class's address, with what can be known of it without torch."""
+    """A method by its class's address, with what can be known of it without torch.
+
+    Attributes:
+        target: Address of the class.
+        options: Its options.
+        summary: What it does, a few words.
+        nested: Whether a prefix of its order is its plan for fewer layers.
+        measured: Whether it measures the loss after each choice, so that its order has a curve.
+        keeps_gradients: Whether the choice holds a gradient of every layer's weights.
+        after: What may follow it, by the names in `AFTERWARDS`.
+        followed: Whether `target` only chooses and `options` say what follows.
+    """
 
     target: str
     options: type[MethodOptions]
     summary: str
+    nested: bool = True
+    measured: bool = False
+    keeps_gradients: bool = False
+    after: tuple[str, ...] = ("absorb", "tune")
+    followed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +65,75 @@ class ExportEntry:
     check: str | None = None
 
 
-METHODS: Mapping[str, MethodEntry] = {
+_FOLLOWED = "trsp_core.methods.followed:Followed"
+
+AFTERWARDS: Mapping[str, tuple[type[Afterwards], str]] = {
+    "absorb": (RefitOptions, "then the closed-form refit"),
+    "tune": (TuneOptions, "then plain fine-tuning"),
+}
+"""What may follow a method that only chooses: `NAME+absorb` is the baseline `NAME` and then the refit."""
+
+_ALONE: Mapping[str, MethodEntry] = {
     "trsp": MethodEntry(
-        "trsp_core.methods.trsp:Trsp", TrspOptions, "learned gates, verified; then two-stage transfer"
+        "trsp_core.methods.trsp:Trsp",
+        TrspOptions,
+        "learned gates, verified; then two-stage transfer",
+        measured=True,
+        after=(),
     ),
     "shortgpt": MethodEntry(
         "trsp_core.methods.shortgpt:ShortGpt", BaselineOptions, "one minus cosine of input and output"
     ),
+    "angular": MethodEntry(
+        "trsp_core.methods.angular:Angular",
+        WholeDepthOptions,
+        "the block of neighbours with the least angle between its input and output",
+        nested=False,
+    ),
+    "sleb": MethodEntry(
+        "trsp_core.methods.sleb:Sleb",
+        BaselineOptions,
+        "greedy: each round the layer without which the loss is smallest",
+        measured=True,
+    ),
+    "shortened-ppl": MethodEntry(
+        "trsp_core.methods.shortened_ppl:ShortenedPpl",
+        WholeDepthOptions,
+        "the loss with each layer alone switched off",
+    ),
+    "shortened-taylor": MethodEntry(
+        "trsp_core.methods.shortened_taylor:ShortenedTaylor",
+        ShortenedOptions,
+        "sum of weight times gradient over a layer",
+        keeps_gradients=True,
+    ),
+    "magnitude": MethodEntry(
+        "trsp_core.methods.magnitude:Magnitude", ShortenedOptions, "sum of absolute weights of a layer"
+    ),
     "random": MethodEntry("trsp_core.methods.random:Random", BaselineOptions, "layers drawn by the seed"),
     "last": MethodEntry("trsp_core.methods.last:Last", BaselineOptions, "the last unprotected layers"),
+}
+
+
+def _with_afterwards(name: str, entry: MethodEntry) -> Iterator[tuple[str, MethodEntry]]:
+    """Yield the method alone, then followed by each thing that may follow it."""
+    yield name, entry
+    for after in entry.after:
+        options, what = AFTERWARDS[after]
+        yield (
+            f"{name}+{after}",
+            replace(
+                entry,
+                options=followed_by(entry.options, options),
+                summary=f"{entry.summary}; {what}",
+                after=(),
+                followed=True,
+            ),
+        )
+
+
+METHODS: Mapping[str, MethodEntry] = {
+    full: made for name, entry in _ALONE.items() for full, made in _with_afterwards(name, entry)
 }
 
 CALIBRATION_SETS: Mapping[str, SetEntry] = {
@@ -91,8 +177,22 @@ def find(entries: Mapping[str, Any], name: str, pointer: str, kind: str) -> Any:
     if name in entries:
         return entries[name]
     known = tuple(entries)
-    message = f"is {name!r}, which is no known {kind}; known are {', '.join(known)}."
+    message = f"is {name!r}, which is no known {kind}; known are {_listed(known)}."
     raise InvalidSpec(Problem(pointer, message, name, known, closest(name, known)))
+
+
+def _listed(known: Sequence[str]) -> str:
+    """Say the names, those with something behind them in a word."""
+    alone = ", ".join(name for name in known if "+" not in name)
+    after = sorted({name.partition("+")[2] for name in known if "+" in name})
+    return f"{alone}, most of them also as NAME+{' or NAME+'.join(after)}" if after else alone
+
+
+def create(name: str, options: MethodOptions) -> Any:
+    """Return the registered method `name` with its options, ready to work; see `methods.base.Method`."""
+    entry = METHODS[name]
+    method = load(entry.target)(options)
+    return load(_FOLLOWED)(method, options, name) if entry.followed else method
 
 
 def load(target: str) -> Any:

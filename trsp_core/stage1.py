@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from trsp_core.budget import Passes, batches
-from trsp_core.decoder import Decoder, checkpointed, frozen, run_layer, start, starting_from, switched_off
+from trsp_core.decoder import Decoder, checkpointed, frozen, switched_off
 from trsp_core.errors import InvalidSpec, NumericalFailure, Problem
 from trsp_core.evaluation.losses import mean_loss
 from trsp_core.gates import gated
 from trsp_core.method_options import TrspOptions
 from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.results import ChoiceRound, PruningPlan
+from trsp_core.verification import loss_of, losses_without, tokens_of_trials
 
 STANDSTILL = 0.04
 """A round ends once no gate moves by more than this in a step."""
@@ -151,6 +152,7 @@ def choose_layers(
     state: GateState | None = None,
     on_step: Callable[[GateStep], None] = lambda _: None,
     on_round: Callable[[GateState], None] = lambda _: None,
+    enough: Callable[[GateState], bool] = lambda _: False,
     should_stop: StopFn = never,
 ) -> GateState:
     """Choose `count` layers, one a round; the model is left as it was.
@@ -161,9 +163,10 @@ def choose_layers(
         count: Layers to choose in all, those of `state` included.
         state: Where to go on; None to begin.
         on_round: Gets the state after each choice, to be kept as a checkpoint.
+        enough: Asked before each round; ends the choice before `count` is reached.
 
     Returns:
-        The state with `count` layers in its order.
+        The state with `count` layers in its order, or fewer where it was `enough`.
 
     Raises:
         Cancelled: If `should_stop` says so, between any two passes.
@@ -173,7 +176,7 @@ def choose_layers(
     learner = _Learner(decoder, windows, options, passes, on_step, should_stop)
     if state.dense_loss is None:
         state = learner.measure_dense(state)
-    while len(state.order) < count:
+    while len(state.order) < count and not enough(state):
         state = learner.round(state)
         on_round(state)
     return state
@@ -198,7 +201,7 @@ class _Learner:
     def measure_dense(self, state: GateState) -> GateState:
         return replace(
             state,
-            dense_loss=self._loss(),
+            dense_loss=loss_of(self.decoder, self.windows, passes=self.passes, should_stop=self.should_stop),
             forward_tokens=state.forward_tokens + self.windows.numel(),
         )
 
@@ -209,7 +212,15 @@ class _Learner:
         learned, steps = self._learn(state)
         scores = {layer: learned.gates[layer] for layer in candidates}
         smallest = sorted(candidates, key=lambda layer: (scores[layer], layer))[: self.options.verify_top]
-        verified, tokens = self._verify(smallest, state.order)
+        verified = losses_without(
+            self.decoder,
+            self.windows,
+            smallest,
+            gone=state.order,
+            passes=self.passes,
+            should_stop=self.should_stop,
+        )
+        tokens = tokens_of_trials(smallest, len(self.decoder), self.windows.numel())
         chosen = min(smallest, key=lambda layer: (verified[layer], layer))
         record = ChoiceRound(chosen, scores, verified, verified[chosen], steps)
         return replace(
@@ -273,53 +284,9 @@ class _Learner:
             with checkpointed(self.decoder):
                 return mean_loss(self.decoder.model, ids)
 
-    def _verify(self, layers: Sequence[int], gone: Sequence[int]) -> tuple[dict[int, float], int]:
-        """Return the loss with each of these layers switched off in turn, and the tokens that it took.
-
-        Hidden states before a tried layer are computed once for all of them.
-        """
-        sums = dict.fromkeys(layers, 0.0)
-        tokens = 0.0
-        with torch.inference_mode(), switched_off(self.decoder, gone):
-            for part in batches(self.windows, self.passes.forward_rows):
-                ids = part.to(self.decoder.device)
-                calls = start(self.decoder, ids)
-                hidden, at = calls.hidden, 0
-                for layer in sorted(layers):
-                    raise_if_stopped(self.should_stop)
-                    for index in range(at, layer):
-                        hidden = run_layer(self.decoder, index, hidden, calls)
-                    at = layer
-                    with starting_from(self.decoder, layer + 1, hidden):
-                        sums[layer] += mean_loss(self.decoder.model, ids).item() * len(part)
-                tokens += part.numel() * _share_of_depth(layers, len(self.decoder))
-        return {layer: _finite(value / len(self.windows), layer) for layer, value in sums.items()}, int(
-            tokens
-        )
-
-    def _loss(self) -> float:
-        total = 0.0
-        with torch.inference_mode():
-            for part in batches(self.windows, self.passes.forward_rows):
-                raise_if_stopped(self.should_stop)
-                total += mean_loss(self.decoder.model, part.to(self.decoder.device)).item() * len(part)
-        return _finite(total / len(self.windows), None)
-
-
-def _share_of_depth(layers: Sequence[int], total: int) -> float:
-    """Return what verifying these layers costs, in forward passes through the whole depth."""
-    return (max(layers) + sum(total - layer - 1 for layer in layers)) / total
-
 
 def _merged(values: Sequence[float], places: Sequence[int], new: Tensor) -> tuple[float, ...]:
     merged = list(values)
     for place, value in zip(places, new.tolist(), strict=True):
         merged[place] = value
     return tuple(merged)
-
-
-def _finite(loss: float, layer: int | None) -> float:
-    if math.isfinite(loss):
-        return loss
-    where = "of the dense model" if layer is None else f"without layer {layer}"
-    raise NumericalFailure(f"the loss {where} on the calibration text is {loss}; are the weights finite?")

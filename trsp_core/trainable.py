@@ -103,12 +103,25 @@ def _adapters(
         adapted.merge_and_unload()
 
 
+def linear_weights(decoder: Decoder) -> list[dict[str, nn.Parameter]]:
+    """Return for each layer the weights of its linear maps, by their full names."""
+    return [
+        {
+            f"{name}.weight": decoder.model.get_parameter(f"{name}.weight")
+            for name in _linear_of(decoder, layer)
+        }
+        for layer in range(len(decoder))
+    ]
+
+
 def _linear_names(decoder: Decoder, gone: Sequence[int]) -> list[str]:
+    return [name for layer in range(len(decoder)) if layer not in gone for name in _linear_of(decoder, layer)]
+
+
+def _linear_of(decoder: Decoder, layer: int) -> list[str]:
     return [
         f"{decoder.architecture.layers}.{layer}.{name}"
-        for layer, module in enumerate(decoder.layers)
-        if layer not in gone
-        for name, part in module.named_modules()
+        for name, part in decoder.layers[layer].named_modules()
         if (isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D")
         and name not in decoder.architecture.not_adapted
     ]

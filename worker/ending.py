@@ -25,6 +25,7 @@ _ADVICE: Mapping[str, str] = {
     "out_of_memory": _MEMORY_ADVICE,
     "storage_full": "make room in the worker's data folder",
     "numerical_failure": "use a smaller learning_rate or dtype float32",
+    "target_out_of_reach": "ask for what the message says can be reached, or take another method",
     "internal_error": "look at the attempt's log; it holds the traceback",
 }
 

@@ -1,50 +1,22 @@
 """Every registered method keeps the contract of `methods/base.py`; a new one is tested by being registered."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.trsp_core.learned import LAYERS, learned_lm, sequences
+from tests.trsp_core.learned import LAYERS
+from tests.trsp_core.works import work_of
 from trsp_core import registry
-from trsp_core.budget import Passes
-from trsp_core.config import CompressionSpec
-from trsp_core.decoder import Decoder
-from trsp_core.methods.base import Method, Work
-from trsp_core.options import rules
-from trsp_core.reporting import Reporter
-from trsp_core.workspace import Workspace
+from trsp_core.errors import Cancelled
+from trsp_core.methods.base import TokenCount
 
 NAMES = sorted(registry.METHODS)
-QUICK = {"stage1_steps": 2, "stage2_steps": 3}
-
-
-def work_of(folder: Path, name: str, *, count: int = 2, seed: int = 0) -> tuple[Work, Method]:
-    entry = registry.METHODS[name]
-    known = rules(entry.options)
-    options = {key: value for key, value in QUICK.items() if key in known}
-    spec = CompressionSpec.from_dict(
-        {
-            "model": "m",
-            "target": {"layers_to_remove": count},
-            "calibration": "python-docs",
-            "method": {"name": name, **options},
-        }
-    )
-    space = Workspace.open(folder, spec)
-    reporter = Reporter(lambda _: None, space)
-    reporter.begin("stage1", 1, "test")
-    work = Work(
-        decoder=Decoder(learned_lm()),
-        windows=sequences(8, 16, seed=3),
-        count=count,
-        passes=Passes(4, 4, False),
-        seed=seed,
-        workspace=space,
-        reporter=reporter,
-        should_stop=lambda: False,
-    )
-    return work, registry.load(entry.target)(spec.method.options)
+NESTED = [name for name in NAMES if registry.METHODS[name].nested]
+MEASURED = [name for name in NAMES if registry.METHODS[name].measured]
+BLIND = {"last", "random", "magnitude"}
+"""Methods that do not read the text, so that nothing stands between their start and their end."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,7 +33,7 @@ def test_it_chooses_as_many_unprotected_layers_as_asked(tmp_path: Path, name: st
     assert all(torch.equal(value, before[key]) for key, value in work.decoder.model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NESTED)
 def test_its_order_is_nested(tmp_path: Path, name: str) -> None:
     plans = []
     for count in (1, 3):
@@ -92,26 +64,32 @@ def test_its_transfer_names_exactly_what_it_changes(tmp_path: Path, name: str) -
     assert transfer.changed <= set(before)
 
 
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_measured_order_goes_on_from_its_checkpoint_and_ends_when_it_is_enough(
+    tmp_path: Path, name: str
+) -> None:
+    work, method = work_of(tmp_path / "whole", name, count=3)
+    whole = method.plan(work)
+    assert whole.dense_loss is not None
+    assert all(item.loss is not None for item in whole.rounds)
+    early, method = work_of(tmp_path / "early", name, count=3)
+    first = method.plan(replace(early, enough=lambda plan: len(plan.order) == 1))
+    assert first == whole.prefix(1)
+    again = replace(early, tokens=TokenCount())
+    assert method.plan(again) == whole
+    assert again.tokens == work.tokens
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.partition("+")[0] not in BLIND])
+def test_its_choice_can_be_stopped(tmp_path: Path, name: str) -> None:
+    work, method = work_of(tmp_path, name, should_stop=lambda: True)
+    with pytest.raises(Cancelled):
+        method.plan(work)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_refuses_the_options_of_another(name: str) -> None:
     entry = registry.METHODS[name]
     other = next(item.options for item in registry.METHODS.values() if item.options is not entry.options)
     with pytest.raises(TypeError):
-        registry.load(entry.target)(other())
-
-
-def test_shortgpt_by_hand(tmp_path: Path) -> None:
-    work, method = work_of(tmp_path, "shortgpt")
-    captured: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-    for index, layer in enumerate(work.decoder.layers):
-        layer.register_forward_hook(
-            lambda _m, args, out, index=index: captured.__setitem__(index, (args[0], out))
-        )
-    with torch.inference_mode():
-        work.decoder.model(input_ids=work.windows)
-    by_hand = {}
-    for index, (before, after) in captured.items():
-        dot = (before * after).sum(-1)
-        by_hand[index] = (1 - dot / before.norm(dim=-1) / after.norm(dim=-1)).mean().item()
-    scores = method.plan(work).rounds[0].scores
-    assert scores == pytest.approx({layer: by_hand[layer] for layer in range(1, LAYERS - 1)}, abs=1e-5)
+        registry.create(name, other())

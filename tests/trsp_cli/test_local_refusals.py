@@ -30,9 +30,13 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("--sparsity", "0.3", "--max-params", "1M"),
         ("TARGET: must have exactly one of", "it has --sparsity and --max-params"),
     ),
-    "a target of a later release": (
-        ("--speedup", "2"),
-        ("--speedup: ", "use --sparsity, --layers-to-remove"),
+    "a speed out of reach": (
+        ("--speedup", "4"),
+        ("--speedup: is 4; with at most 4 of 6 layers gone", "more than 3 times as fast"),
+    ),
+    "a ratio that the method cannot tell": (
+        ("--max-perplexity-ratio", "1.2", "--method", "shortgpt"),
+        ("--max-perplexity-ratio: is 1.2; shortgpt does not measure", "trsp, sleb"),
     ),
     "no number of parameters": (
         ("--max-params", "many"),

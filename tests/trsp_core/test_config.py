@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from typing import Any
 
 import hypothesis.strategies as st
@@ -40,6 +41,15 @@ def test_another_value_gives_another_fingerprint() -> None:
     assert CompressionSpec.from_dict({**SHORT, "method": {"lambda1": 0.1}}).fingerprint() != base
 
 
+def test_what_follows_a_baseline_has_its_defaults_from_trsp() -> None:
+    tuned = CompressionSpec.from_dict({**SHORT, "method": "magnitude+tune"}).method.options
+    options = asdict(tuned)
+    assert (options.pop("protect_first"), options.pop("protect_last")) == (4, 2)
+    assert options == {name: getattr(TrspOptions(), name) for name in options}
+    assert "gate" not in options
+    assert problems_of({**SHORT, "method": "sleb+tun"})["/method/name"].suggestion == "sleb+tune"
+
+
 def test_all_problems_are_told_at_once() -> None:
     found = problems_of(
         {
@@ -74,6 +84,13 @@ def test_all_problems_are_told_at_once() -> None:
         ({**SHORT, "calibration": "text:"}, "/calibration/set", "text:FILE"),
         ({**SHORT, "calibration": "c4:x"}, "/calibration/set", "no argument"),
         ({**SHORT, "method": "trps"}, "/method/name", "trps"),
+        ({**SHORT, "method": "sleb+tun"}, "/method/name", "NAME+absorb or NAME+tune"),
+        ({**SHORT, "method": {"name": "sleb", "stage2_steps": 3}}, "/method/stage2_steps", "not a known"),
+        (
+            {**SHORT, "method": {"name": "sleb+tune", "stage2_steps": -1}},
+            "/method/stage2_steps",
+            "at least 0",
+        ),
         ({**SHORT, "method": {"name": "last", "gate": "output"}}, "/method/gate", "not a known field"),
         ({**SHORT, "evaluation": {"tasks": ["piqa"]}}, "/evaluation/tasks", "this release"),
         ({**SHORT, "evaluation": {"perplexity": ["nope"]}}, "/evaluation/perplexity/0", "nope"),
@@ -128,7 +145,8 @@ def test_every_option_is_read_by_some_module() -> None:
     folder = Path(trsp_core.__file__).parent
     sources = [path for path in folder.rglob("*.py") if path.name != "method_options.py"]
     code = "\n".join(path.read_text() for path in sources)
-    unread = [name for name in rules(TrspOptions) if f"options.{name}" not in code]
+    names = {name for entry in registry.METHODS.values() for name in rules(entry.options)}
+    unread = [name for name in sorted(names) if f"options.{name}" not in code]
     assert unread == []
 
 

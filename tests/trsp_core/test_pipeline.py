@@ -98,17 +98,15 @@ def test_a_model_of_every_family_goes_through(
     assert any("refit" in note for note in report.notes) == (family == "opt-after")
 
 
-@pytest.mark.parametrize("method", ["shortgpt", "random", "last"])
-@pytest.mark.parametrize("absorb", [True, False])
+@pytest.mark.parametrize("method", ["shortgpt", "sleb+absorb", "random+tune", "last"])
 def test_a_baseline_goes_through(
-    tmp_path: Path, tiny_folder: Tiny, policy: SourcePolicy, trusting: None, method: str, absorb: bool
+    tmp_path: Path, tiny_folder: Tiny, policy: SourcePolicy, trusting: None, method: str
 ) -> None:
-    spec = CompressionSpec.from_dict(
-        {**spec_of(tiny_folder("llama")).to_dict(), "method": {"name": method, "absorb": absorb}}
-    )
+    spec = CompressionSpec.from_dict({**spec_of(tiny_folder("llama")).to_dict(), "method": method})
     report = compress(spec, workdir=tmp_path / "out", policy=policy)
-    assert bool(report.refitted_layers) == absorb
-    assert report.resources.gradient_tokens == 0
+    assert report.plan.method == method
+    assert bool(report.refitted_layers) == method.endswith("+absorb")
+    assert bool(report.stage2) == bool(report.resources.gradient_tokens) == method.endswith("+tune")
     if method == "last":
         assert report.plan.removed == (3, 4)
 
@@ -213,7 +211,8 @@ def test_a_model_that_changed_under_a_checkpoint_is_noticed(
     [
         ({"target": {"layers_to_remove": 5}}, "at most 4"),
         ({"target": {"sparsity": 0.99}}, "sparsity 0."),
-        ({"target": {"speedup": 1.3}}, "this release"),
+        ({"target": {"speedup": 3.1}}, "more than 3 times"),
+        ({"target": {"max_perplexity_ratio": 1.3}, "method": "shortgpt+tune"}, "does not measure"),
         ({"target": {"max_params": 10}}, "parameters are left"),
         ({"calibration": {"set": "python-docs", "sequence_length": 4096}}, "at most 128"),
         ({"evaluation": {"window_length": 4096}}, "at most 128"),

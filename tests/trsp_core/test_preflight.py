@@ -60,6 +60,27 @@ def test_max_params_takes_the_fewest_layers_that_reach_it(layers: int, limit: in
         assert count == 1 or known.parameters - 10 * (count - 1) > limit
 
 
+@pytest.mark.parametrize("target", [{"speedup": 1.2}, {"max_perplexity_ratio": 1.1}])
+def test_a_measured_target_is_at_most_what_may_go(
+    target: dict[str, Any], tiny_folder: Callable[[str], Path], policy: SourcePolicy
+) -> None:
+    data = {"model": str(tiny_folder("llama")), "target": target, "calibration": "python-docs"}
+    found = preflight(CompressionSpec.from_dict(data), policy).to_dict()
+    assert (found["layers_to_remove"], found["decided_by_measurement"]) == (4, True)
+    with pytest.raises(InvalidSpec, match="at most 0"):
+        layers_to_remove(spec(target, protect_first=9), facts(10))
+
+
+@given(st.integers(3, 60), st.floats(1.001, 100))
+def test_a_speedup_that_no_share_of_the_layers_allows_is_refused(layers: int, speedup: float) -> None:
+    wanted = spec({"speedup": speedup})
+    if speedup <= layers / 2:
+        assert layers_to_remove(wanted, facts(layers)) == layers - 2
+    else:
+        with pytest.raises(InvalidSpec, match="Ask for less"):
+            layers_to_remove(wanted, facts(layers))
+
+
 def test_the_refusal_names_a_sparsity_that_would_do() -> None:
     with pytest.raises(InvalidSpec) as caught:
         layers_to_remove(spec({"sparsity": 0.9}), facts(10))

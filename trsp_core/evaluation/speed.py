@@ -61,6 +61,32 @@ def measure_speed(
         }
 
 
+def share_of_layers(
+    model: nn.Module, layers: Sequence[nn.Module], ids: Tensor, *, should_stop: StopFn = never
+) -> float:
+    """Return the share of a forward pass over `ids` that these layers take, 0 to below 1; the median of runs.
+
+    Args:
+        model: A causal LM; its mode is restored.
+        layers: Modules that the pass runs through.
+        ids: `[sequences, tokens]`, on the model's device.
+
+    Raises:
+        Cancelled: `should_stop` said so, between two runs.
+    """
+
+    def run(model: nn.Module) -> object:
+        return model(input_ids=ids, use_cache=False, logits_to_keep=1)
+
+    shares = []
+    with evaluating(model):
+        run(model)
+        for _ in range(SHARE_RUNS):
+            raise_if_stopped(should_stop)
+            shares.append(_timed_share(run, model, layers))
+    return statistics.median(shares)
+
+
 @dataclass(frozen=True)
 class _Test:
     """One thing that is timed: `tokens` made a run, or None where the figure is the run's time."""

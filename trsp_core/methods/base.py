@@ -6,7 +6,7 @@ weights in `transfer`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +29,20 @@ class TokenCount:
     forward: int = 0
     gradient: int = 0
 
+    def add(self, other: TokenCount) -> None:
+        """Count what an earlier attempt used."""
+        self.forward += other.forward
+        self.gradient += other.gradient
+
+
+EnoughFn = Callable[[PruningPlan], bool]
+"""Told the choices so far; True ends the choice before `count` is reached."""
+
+
+def count_decides(_plan: PruningPlan) -> bool:
+    """Leave it to `Work.count` when the choice ends."""
+    return False
+
 
 @dataclass(frozen=True)
 class Work:
@@ -43,6 +57,8 @@ class Work:
         workspace: Where checkpoints are kept.
         reporter: Gets the progress; the stage is already begun.
         should_stop: Asked between any two passes.
+        enough: Asked after every round by the methods that measure the loss after each; where it says so, the
+            plan is shorter than `count`.
         tokens: Counts what was used.
     """
 
@@ -54,6 +70,7 @@ class Work:
     workspace: Workspace
     reporter: Reporter
     should_stop: StopFn
+    enough: EnoughFn = count_decides
     tokens: TokenCount = field(default_factory=TokenCount)
 
 
@@ -83,7 +100,10 @@ class Method(Protocol):
     def __init__(self, options: MethodOptions) -> None: ...
 
     def plan(self, work: Work) -> PruningPlan:
-        """Choose `work.count` layers; the model is left as it was. Goes on from a checkpoint if there is one."""
+        """Choose `work.count` layers, or fewer once `work.enough`; the model is left as it was.
+
+        Goes on from a checkpoint if there is one.
+        """
         ...
 
     def transfer_steps(self, work: Work, plan: PruningPlan) -> int:
@@ -93,6 +113,17 @@ class Method(Protocol):
     def transfer(self, work: Work, plan: PruningPlan) -> Transfer:
         """Change the weights that stay, in place. Goes on from a checkpoint if there is one."""
         ...
+
+
+def joined(first: Transfer, second: Transfer) -> Transfer:
+    """Return what two parts of the transfer did together."""
+    return Transfer(
+        changed=first.changed | second.changed,
+        refits=first.refits + second.refits,
+        records=first.records + second.records,
+        identity_gap={**first.identity_gap, **second.identity_gap},
+        notes=first.notes + second.notes,
+    )
 
 
 def refits_of(work: Work, plan: PruningPlan) -> int:

@@ -12,7 +12,7 @@ from trsp_core.absorb import Refit
 from trsp_core.decoder import assign
 from trsp_core.identity_gap import gaps_of
 from trsp_core.method_options import MethodOptions, TrspOptions
-from trsp_core.methods.base import Transfer, Work, refit_gaps, refits_of
+from trsp_core.methods.base import Transfer, Work, joined, refit_gaps, refits_of
 from trsp_core.results import PruningPlan, StepRecord
 from trsp_core.stage1 import GateState, GateStep, choose_layers, plan_of
 from trsp_core.stage2 import Snapshot, transfer
@@ -47,9 +47,13 @@ class Trsp:
             state=state,
             on_step=lambda step: self._tell_gates(work, step),
             on_round=lambda done: self._keep_round(work, done),
+            enough=lambda done: work.enough(self._plan(work, done)),
             should_stop=work.should_stop,
         )
         work.tokens.forward += state.forward_tokens
+        return self._plan(work, state)
+
+    def _plan(self, work: Work, state: GateState) -> PruningPlan:
         return plan_of(state, method="trsp", layers=len(work.decoder))
 
     def _gate_sequences(self, work: Work) -> int:
@@ -69,13 +73,13 @@ class Trsp:
         """
         teacher = self._teacher(work)
         if self.options.schedule == "removed":
-            return _joined(self._early_refit(work, plan), self._steps(work, plan, teacher))
+            return joined(self._early_refit(work, plan), self._steps(work, plan, teacher))
         before = self._gaps_before(work, plan)
         steps = self._steps(work, plan, teacher)
         after = self._gaps_after(work, plan)
         refit = self._late_refit(work, plan)
         return replace(
-            _joined(steps, refit),
+            joined(steps, refit),
             identity_gap={layer: (before[layer], after[layer]) for layer in plan.removed},
         )
 
@@ -216,14 +220,3 @@ def _keep_snapshot(work: Work, snapshot: Snapshot) -> None:
 def _refit_from(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Transfer:
     refits = tuple(Refit(**item) for item in about["refits"])
     return Transfer(changed=frozenset(tensors), refits=refits, notes=tuple(about["notes"]))
-
-
-def _joined(first: Transfer, second: Transfer) -> Transfer:
-    """Return what two parts of the transfer did together."""
-    return Transfer(
-        changed=first.changed | second.changed,
-        refits=first.refits + second.refits,
-        records=first.records + second.records,
-        identity_gap={**first.identity_gap, **second.identity_gap},
-        notes=first.notes + second.notes,
-    )

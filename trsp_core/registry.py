@@ -11,6 +11,7 @@ from trsp_core.errors import InvalidSpec, Problem, closest
 from trsp_core.method_options import (
     Afterwards,
     BaselineOptions,
+    LacoOptions,
     MethodOptions,
     RefitOptions,
     ShortenedOptions,
@@ -100,6 +101,13 @@ _ALONE: Mapping[str, MethodEntry] = {
     ),
     "magnitude": MethodEntry(
         "trsp_core.methods.magnitude:Magnitude", ShortenedOptions, "sum of absolute weights of a layer"
+    ),
+    "laco": MethodEntry(
+        "trsp_core.methods.laco:Laco",
+        LacoOptions,
+        "merges neighbouring layers while the final states stay similar",
+        nested=False,
+        after=("tune",),
     ),
     "random": MethodEntry("trsp_core.methods.random:Random", BaselineOptions, "layers drawn by the seed"),
     "last": MethodEntry("trsp_core.methods.last:Last", BaselineOptions, "the last unprotected layers"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -167,14 +167,15 @@ def find(entries: Mapping[str, Any], name: str, pointer: str, kind: str) -> Any:
     if name in entries:
         return entries[name]
     known = tuple(entries)
-    message = f"is {name!r}, which is no known {kind}; known are {_listed(known)}."
+    message = f"is {name!r}, which is no known {kind}; known are {listed(known)}."
     raise InvalidSpec(Problem(pointer, message, name, known, closest(name, known)))
 
 
-def _listed(known: Sequence[str]) -> str:
+def listed(known: Iterable[str]) -> str:
     """Say the names, those with something behind them in a word."""
-    alone = ", ".join(name for name in known if "+" not in name)
-    after = sorted({name.partition("+")[2] for name in known if "+" in name})
+    names = tuple(known)
+    alone = ", ".join(name for name in names if "+" not in name)
+    after = sorted({name.partition("+")[2] for name in names if "+" in name})
     return f"{alone}, most of them also as NAME+{' or NAME+'.join(after)}" if after else alone
 
 

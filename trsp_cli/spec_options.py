@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from trsp_cli.output import Usage
+from trsp_core import registry
 from trsp_core.errors import Problem
 
 Sparsity = Annotated[float | None, typer.Option(help="Share of the layers to remove, above 0 and below 1.")]
@@ -42,7 +43,7 @@ Speed = Annotated[
 ]
 Windows = Annotated[int | None, typer.Option(help="Most evaluation windows a set (all).")]
 WindowLength = Annotated[int | None, typer.Option(help="Tokens of an evaluation window (2048).")]
-MethodName = Annotated[str, typer.Option("--method", help="trsp, shortgpt, random or last.")]
+MethodName = Annotated[str, typer.Option("--method", help=f"One of {registry.listed(registry.METHODS)}.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

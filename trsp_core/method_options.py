@@ -42,6 +42,34 @@ class ShortenedOptions(BaselineOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LacoOptions(BaselineOptions):
+    """Options of LaCo; the defaults are the paper's for a model of 32 layers."""
+
+    protect_first: int = option(
+        2,
+        about="Layers at the start that are merged into no other; the paper's first base is the second layer.",
+        at_least=1,
+    )
+    protect_last: int = option(0, about="Layers at the end that must stay; the paper's none.", at_least=0)
+    merge_layers: int = option(
+        4, about="Layers that a merge makes one of (the paper's C).", unit="layers", at_least=2
+    )
+    interval: int = option(
+        2, about="How much further down the next base is after a merge (I).", unit="layers", at_least=1
+    )
+    threshold: float = option(
+        0.65,
+        about="Least cosine of the final states with the dense model's that a merge must keep (T); lowered as"
+        " far as the number of layers needs.",
+        at_least=-1,
+        at_most=1,
+    )
+    similarity_sequences: int = option(
+        10, about="Calibration sequences that the similarity is measured on.", unit="sequences", at_least=1
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrspOptions(MethodOptions):
     """Options of the two stages (method.md's names and symbols)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from trsp_core.errors import InvalidSpec, Problem, closest
 from trsp_core.method_options import (
     Afterwards,
     BaselineOptions,
+    LacoOptions,
     MethodOptions,
     RefitOptions,
     ShortenedOptions,
@@ -110,6 +111,13 @@ _ALONE: Mapping[str, MethodEntry] = {
     "magnitude": MethodEntry(
         "trsp_core.methods.magnitude:Magnitude", ShortenedOptions, "sum of absolute weights of a layer"
     ),
+    "laco": MethodEntry(
+        "trsp_core.methods.laco:Laco",
+        LacoOptions,
+        "merges neighbouring layers while the final states stay similar",
+        nested=False,
+        after=("tune",),
+    ),
     "random": MethodEntry("trsp_core.methods.random:Random", BaselineOptions, "layers drawn by the seed"),
     "last": MethodEntry("trsp_core.methods.last:Last", BaselineOptions, "the last unprotected layers"),
 }
@@ -177,14 +185,15 @@ def find(entries: Mapping[str, Any], name: str, pointer: str, kind: str) -> Any:
     if name in entries:
         return entries[name]
     known = tuple(entries)
-    message = f"is {name!r}, which is no known {kind}; known are {_listed(known)}."
+    message = f"is {name!r}, which is no known {kind}; known are {listed(known)}."
     raise InvalidSpec(Problem(pointer, message, name, known, closest(name, known)))
 
 
-def _listed(known: Sequence[str]) -> str:
+def listed(known: Iterable[str]) -> str:
     """Say the names, those with something behind them in a word."""
-    alone = ", ".join(name for name in known if "+" not in name)
-    after = sorted({name.partition("+")[2] for name in known if "+" in name})
+    names = tuple(known)
+    alone = ", ".join(name for name in names if "+" not in name)
+    after = sorted({name.partition("+")[2] for name in names if "+" in name})
     return f"{alone}, most of them also as NAME+{' or NAME+'.join(after)}" if after else alone
 
 

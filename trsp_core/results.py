@@ -84,7 +84,7 @@ class ChoiceRound:
 
 @dataclass(frozen=True, slots=True)
 class PruningPlan:
-    """Which layers go. The order's prefixes are the plans for every smaller number.
+    """Which layers go. The order's prefixes are the plans for every smaller number, if the method is nested.
 
     Attributes:
         method: Name of the method that chose.

@@ -98,7 +98,7 @@ def test_a_model_of_every_family_goes_through(
     assert any("refit" in note for note in report.notes) == (family == "opt-after")
 
 
-@pytest.mark.parametrize("method", ["shortgpt", "sleb+absorb", "random+tune", "last"])
+@pytest.mark.parametrize("method", ["shortgpt", "sleb+absorb", "random+tune", "laco", "last"])
 def test_a_baseline_goes_through(
     tmp_path: Path, tiny_folder: Tiny, policy: SourcePolicy, trusting: None, method: str
 ) -> None:

@@ -56,6 +56,16 @@ def merges_of(plan: PruningPlan) -> tuple[Merge, ...]:
     return tuple(merges)
 
 
+def are_alike(decoder: Decoder, layers: Sequence[int]) -> bool:
+    """Whether layers have linear maps of the same names and shapes, so that their differences mean something."""
+    weights = linear_weights(decoder)
+    paths = [
+        [(name.split(f".{layer}.", 1)[1], weight.shape) for name, weight in weights[layer].items()]
+        for layer in layers
+    ]
+    return all(item == paths[0] for item in paths)
+
+
 @torch.no_grad()
 def merge(decoder: Decoder, base: int, gone: Sequence[int]) -> dict[str, Tensor]:
     """Merge `gone` into `base`, in place; the layers stay in the model.

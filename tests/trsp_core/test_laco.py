@@ -122,3 +122,12 @@ def test_it_goes_on_after_a_merge_and_leaves_the_model_as_it_was(tmp_path: Path)
 def test_the_first_layer_has_nothing_to_merge_into(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec, match="at least 1"):
         work_of(tmp_path, "laco", protect_first=0)
+
+
+def test_layers_of_which_no_two_are_alike_end_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trsp_core.methods.laco.are_alike", lambda *_: False)
+    work, method = work_of(tmp_path, "laco")
+    with pytest.raises(InvalidSpec, match="no layer of this llama has one of its kind before it"):
+        method.plan(work)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from torch import Tensor
 
 from trsp_core.decoder import assign
-from trsp_core.errors import NumericalFailure
-from trsp_core.merging import Merge, final_states, merge, merges_of, similarity_of
+from trsp_core.errors import InvalidSpec, NumericalFailure, Problem
+from trsp_core.merging import Merge, are_alike, final_states, merge, merges_of, similarity_of
 from trsp_core.method_options import LacoOptions, MethodOptions
 from trsp_core.methods.base import TokenCount, Transfer, Work
 from trsp_core.methods.baseline import Baseline
@@ -29,13 +29,15 @@ class _Sweep:
         merges: Accepted so far.
         at: Place, among the layers that are there, of the next base; below 0 the sweep is over.
         threshold: Similarity that a merge must have.
-        refused: Largest similarity that was too small in this sweep.
+        refused: Largest similarity that was too small in this sweep; None where none was.
+        tried: Whether this sweep has tried a merge.
     """
 
     merges: tuple[Merge, ...]
     at: int
     threshold: float
-    refused: float = -1.0
+    refused: float | None = None
+    tried: bool = False
 
     @property
     def gone(self) -> tuple[int, ...]:
@@ -119,11 +121,18 @@ class _Collapse:
         """Try one merge, or begin the next sweep."""
         alive = [layer for layer in range(len(self.work.decoder)) if layer not in sweep.gone]
         if sweep.at < 0:
-            return replace(sweep, at=_top(len(alive), self.options), threshold=sweep.refused, refused=-1.0)
+            return self._again(sweep, len(alive))
         gone = self._block(sweep, alive)
         if not gone:
             return replace(sweep, at=sweep.at - 1)
         return self._tried(sweep, alive[sweep.at], gone)
+
+    def _again(self, sweep: _Sweep, alive: int) -> _Sweep:
+        """Begin at the top; where all was refused, with the threshold at the best of it."""
+        if not sweep.tried:
+            raise self._stuck(sweep)
+        threshold = sweep.threshold if sweep.refused is None else sweep.refused
+        return _Sweep(sweep.merges, _top(alive, self.options), threshold)
 
     def _block(self, sweep: _Sweep, alive: list[int]) -> tuple[int, ...]:
         """Return the layers that the next merge takes: neighbours behind its base, unprotected, still wanted."""
@@ -132,9 +141,21 @@ class _Collapse:
         if not behind or behind[0] not in free:
             return ()
         left = self.work.count - len(sweep.gone)
-        return tuple(layer for layer in behind if layer in free)[:left]
+        block = tuple(layer for layer in behind if layer in free)[:left]
+        decoder = self.work.decoder
+        possible = decoder.spares((*sweep.gone, *block)) and are_alike(decoder, (alive[sweep.at], *block))
+        return block if possible else ()
+
+    def _stuck(self, sweep: _Sweep) -> InvalidSpec:
+        name = self.work.decoder.architecture.model_type
+        message = (
+            f"asks for {self.work.count} layers; after {list(sweep.gone)} no layer of this {name} has one of its"
+            " kind before it to merge into."
+        )
+        return InvalidSpec(Problem("/target", message, self.work.count))
 
     def _tried(self, sweep: _Sweep, base: int, gone: tuple[int, ...]) -> _Sweep:
+        sweep = replace(sweep, tried=True)
         before = self.merge(base, gone)
         similarity = similarity_of(_states(self.work, self.windows, (*sweep.gone, *gone)), self.wanted)
         if math.isnan(similarity):
@@ -144,7 +165,8 @@ class _Collapse:
         assign(self.work.decoder, before)
         if base not in [item.base for item in sweep.merges]:
             del self.dense[base]
-        return replace(sweep, at=sweep.at - 1, refused=max(sweep.refused, similarity))
+        refused = similarity if sweep.refused is None else max(sweep.refused, similarity)
+        return replace(sweep, at=sweep.at - 1, refused=refused)
 
     def _accepted(self, sweep: _Sweep, item: Merge) -> _Sweep:
         work, sweep = self.work, replace(sweep, merges=(*sweep.merges, item))

@@ -1,6 +1,6 @@
 """Merging layers: what the following layers have beside an earlier one is added to it, and they go.
 
-    w' = w + sum over the merged layers r of (w_r - w)        (LaCo, Yang et al., 2024, equation 1)
+    w' = w + sum over the merged layers r of (w_r - w)        (LaCo, Yang et al., 2024)
 
 for every linear map of the layer that stays, attention's and MLP's; norms stay as they are.
 """

@@ -117,10 +117,14 @@ def test_what_the_database_could_not_hold_is_refused(api: Api) -> None:
 def test_validate_says_what_would_happen_and_stores_nothing(api: Api) -> None:
     found = api.client.post("/v1/jobs/validate", json=api.spec).json()
     assert found["layers_to_remove"] == 8
+    assert found["decided_by_measurement"] is False
     assert found["model"]["layers"] == 30
     assert found["memory_bytes"] > 1e8
     assert found["spec"]["calibration"]["set"] == "python-docs"
     assert api.client.get("/v1/jobs").json()["items"] == []
+    open_ended = {key: value for key, value in api.spec.items() if key != "sparsity"}
+    measured = api.client.post("/v1/jobs/validate", json={**open_ended, "target": {"speedup": 1.2}}).json()
+    assert (measured["layers_to_remove"], measured["decided_by_measurement"]) == (28, True)
     refused = api.client.post("/v1/jobs/validate", json={**api.spec, "sparsity": 0})
     assert refused.status_code == 422
 

@@ -132,6 +132,9 @@ def test_refusals_print_every_problem_with_its_suggestion(trsp: Trsp, service: S
 def test_a_dry_run_stores_nothing(trsp: Trsp, service: Service) -> None:
     said = trsp(*SUBMIT, "--dry-run", url=service.url)
     assert "8 of 30 layers would go" in said.out
+    rest = [word for word in SUBMIT if word not in ("--sparsity", "0.25")]
+    measured = trsp(*rest, "--speedup", "1.2", "--dry-run", url=service.url)
+    assert "at most 28 of 30 layers would go, decided by measurement" in measured.out
     assert trsp("--json", "jobs", "list").json["items"] == []
 
 

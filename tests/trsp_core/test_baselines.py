@@ -149,3 +149,13 @@ def test_the_protocol_of_shortened_llama_protects_four_and_two() -> None:
     for name, ends in (("shortened-taylor", (4, 2)), ("magnitude", (4, 2)), ("shortened-ppl", (0, 0))):
         options = registry.METHODS[name].options()
         assert (options.protect_first, options.protect_last) == ends
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", "phi"])
+@pytest.mark.parametrize("name", ["angular", "sleb", "shortened-taylor", "magnitude", "laco+tune"])
+def test_other_families_are_chosen_from(tmp_path: Path, name: str, family: str) -> None:
+    work, method = work_of(tmp_path, name, count=2, model=learned_lm(family))
+    plan = method.plan(work)
+    assert len(plan.order) == 2
+    assert method.transfer(work, plan).changed <= {key for key, _ in work.decoder.model.named_parameters()}
+    assert all(value > 0 for item in plan.rounds for value in item.scores.values())

@@ -125,6 +125,18 @@ def test_it_says_what_will_happen(tiny_folder: Callable[[str], Path], policy: So
     assert found.memory_bytes > found.facts.parameters * 4
 
 
+def test_the_memory_of_what_keeps_gradients_is_counted(
+    tiny_folder: Callable[[str], Path], policy: SourcePolicy
+) -> None:
+    def memory(name: str, **options: Any) -> int:
+        method = {"name": name, "protect_first": 1, "protect_last": 1, **options}
+        data = {"model": str(tiny_folder("llama")), "sparsity": 0.3, "calibration": "python-docs"}
+        return preflight(CompressionSpec.from_dict({**data, "method": method}), policy).memory_bytes
+
+    assert memory("shortened-taylor") > memory("magnitude") == memory("sleb+absorb")
+    assert memory("sleb+tune", trainable="full") > memory("sleb+tune", trainable="lora") > memory("sleb")
+
+
 def test_it_needs_no_torch(tiny_folder: Callable[[str], Path]) -> None:
     code = (
         "import sys; from trsp_core.preflight import preflight; from trsp_core.config import CompressionSpec;"

@@ -22,7 +22,7 @@ class Angular(OneShot):
     """The paper's simple similarity-informed pruning, without its healing (`angular+tune` adds that).
 
     With `x_i` the input of layer `i` on the last token of a sequence, the block of the `k` layers from `i` on has
-    the distance `arccos(cos(x_i, x_{i+k})) / pi`, averaged over the sequences (equations 7 and 8). Only the last
+    the distance `arccos(cos(x_i, x_{i+k})) / pi`, averaged over the sequences. Only the last
     token is read, as there: it alone has seen the whole sequence. Every layer may go, as there.
 
     The block is chosen for its length, so that the order is not nested: a shorter block may lie elsewhere.

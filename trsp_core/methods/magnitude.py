@@ -12,7 +12,7 @@ from trsp_core.trainable import linear_weights
 class Magnitude(OneShot):
     """The sum of |w| over a layer's linear maps, the paper's Mag+; the text is not read.
 
-    The authors' code adds the norms' weights, which are a hundredth of a percent of a layer, to the linear maps
+    The authors' code adds the norms' weights, which are less than a thousandth of a layer, to the linear maps
     of the paper's formula; here they are left out.
     """
 

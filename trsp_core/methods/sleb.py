@@ -17,7 +17,7 @@ class Sleb(Baseline):
 
     Every unprotected layer that is still there is tried in every round, the layers chosen before switched off.
     The authors' code runs the whole model for each trial; here the hidden states before the tried layer are
-    computed once a round, which halves the work and changes no loss. The first and the last layer stay, as there.
+    computed once a round, which about halves the work and changes no loss. The first and the last layer stay, as there.
     """
 
     name = "sleb"

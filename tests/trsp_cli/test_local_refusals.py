@@ -146,7 +146,7 @@ def test_prune_refuses(trsp: Trsp, here: Path, case: str) -> None:
 
 
 MODELS = {
-    "unknown": ("model_type 'llamma'", "supported are gpt2, llama, mistral", "Did you mean 'llama'?"),
+    "unknown": ("model_type 'llamma'", "docs/architectures.md lists the", "Did you mean 'llama'?"),
     "coded": ("config.json holds auto_map, which names code",),
     "pickled": ("holds only pickled weights", "Convert them to safetensors"),
     "nowhere": ("nowhere is no folder; give a folder, hf:ORG/NAME[@REVISION]",),

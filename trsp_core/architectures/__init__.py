@@ -37,4 +37,7 @@ def architecture_of(model_type: Any) -> Architecture:
 
 
 def _unknown(model_type: Any, known: tuple[str, ...]) -> str:
-    return f"has model_type {model_type!r}, which is not supported; supported are {', '.join(known)}."
+    return (
+        f"has model_type {model_type!r}, which is not supported; docs/architectures.md lists the {len(known)}"
+        " types that are, from llama to mamba2."
+    )

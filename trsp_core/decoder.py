@@ -57,6 +57,17 @@ class Decoder:
         """Return the full name of the weight of a layer's MLP output."""
         return f"{self.architecture.layers}.{layer}.{self.architecture.mlp_output}.weight"
 
+    def updates(self, layer: int) -> list[nn.Module]:
+        """Return the modules whose outputs a layer adds to the residual stream, attention's first.
+
+        Raises:
+            ValueError: If layers of this type are not built like that; preflight refuses to ask for it.
+        """
+        paths = self.architecture.updates(self.config)
+        if paths is None:
+            raise ValueError(f"a {self.architecture.model_type} does not add attention and MLP to its stream")
+        return [self.layers[layer].get_submodule(path) for path in paths]
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The model's config as a dictionary."""

@@ -1,4 +1,4 @@
-"""Learnable scalars on decoder layers: attached for the time of a block, always detached."""
+"""Learnable scalars on decoder layers or on their parts: attached for the time of a block, always detached."""
 
 from __future__ import annotations
 
@@ -27,18 +27,36 @@ def gated(decoder: Decoder, gates: Tensor, layers: Sequence[int], *, kind: str) 
         yield
 
 
-def _hook(scale: Callable[[Tensor, Tensor, Tensor], Tensor], gates: Tensor, place: int) -> Callable[..., Any]:
+@contextmanager
+def gated_parts(decoder: Decoder, gates: Tensor, layers: Sequence[int]) -> Iterator[None]:
+    """Scale what attention and the MLP of layers add to the residual stream, each by a gate of its own.
+
+    Both gates of a layer at 0 are its removal.
+
+    Args:
+        decoder: The model, of a type whose `updates` can be told; put back as it was afterwards.
+        gates: Two scalars a layer of `layers`, attention's first, shape `[2 * len(layers)]`; may require
+            gradients.
+        layers: Source indices of the gated layers.
+    """
+    modules = [module for layer in layers for module in decoder.updates(layer)]
+    with hooked({module: _hook(_output, gates, place) for place, module in enumerate(modules)}):
+        yield
+
+
+def _hook(scale: Callable[[Tensor, Any, Tensor], Tensor], gates: Tensor, place: int) -> Callable[..., Any]:
     def hook(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         hidden = layer_output(output)
         gate = gates[place].to(device=hidden.device, dtype=hidden.dtype)
-        return with_hidden(output, scale(gate, layer_input(args, kwargs), hidden))
+        return with_hidden(output, scale(gate, (args, kwargs), hidden))
 
     return hook
 
 
-def _residual(gate: Tensor, before: Tensor, after: Tensor) -> Tensor:
+def _residual(gate: Tensor, called_with: Any, after: Tensor) -> Tensor:
+    before = layer_input(*called_with)
     return before + gate * (after - before)
 
 
-def _output(gate: Tensor, _before: Tensor, after: Tensor) -> Tensor:
+def _output(gate: Tensor, _called_with: Any, after: Tensor) -> Tensor:
     return gate * after

@@ -78,6 +78,12 @@ class TrspOptions(MethodOptions):
         about="What a gate scales: the layer's update of the residual stream, or the paper's whole output.",
         choices=("residual", "output"),
     )
+    gate_parts: str = option(
+        "layer",
+        about="What has a gate of its own: each layer, or attention and MLP of each layer; then a layer's score"
+        " is the mean of the two, and whole layers still leave.",
+        choices=("layer", "attention+mlp"),
+    )
     lambda1: float = option(5e-3, about="Weight of the l1 term on the gates (the paper's).", at_least=0)
     stage1_steps: int = option(
         6, about="Most gate steps a round; a round ends earlier once the gates stand still.", at_least=1

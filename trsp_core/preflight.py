@@ -11,6 +11,7 @@ from trsp_core import registry
 from trsp_core.calibration.base import check_text
 from trsp_core.config import CompressionSpec, Evaluation
 from trsp_core.errors import InputRefused, InvalidSpec, Problem
+from trsp_core.method_checks import check_gate_parts
 from trsp_core.method_options import Afterwards, MethodOptions, TrspOptions
 from trsp_core.results import ModelFacts
 from trsp_core.sources import Source, SourcePolicy, inspect, resolve
@@ -69,6 +70,7 @@ def preflight(spec: CompressionSpec, policy: SourcePolicy) -> Preflight:
         lambda: _length(spec.calibration.sequence_length, facts, "/calibration/sequence_length"),
     )
     window = _collect(problems, lambda: window_of(spec.evaluation, facts))
+    _collect(problems, lambda: check_gate_parts(spec.method.options, source, facts))
     for reference in spec.calibration.references():
         _collect(problems, partial(check_text, reference, sequence or 1, policy))
     for place, reference in enumerate(spec.evaluation.references()):

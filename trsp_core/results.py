@@ -64,6 +64,8 @@ class ChoiceRound:
         verified: Mean cross-entropy with each verified candidate off, nats a token; empty if none was.
         loss: Mean cross-entropy on the calibration text after this choice, nats a token; None if unknown.
         steps: Gate steps that the round took.
+        part_scores: By the part's name, the score of that part of each candidate, where the method scores
+            parts of layers; `scores` are then what it makes of them.
     """
 
     layer: int
@@ -71,15 +73,23 @@ class ChoiceRound:
     verified: Mapping[int, float] = field(default_factory=dict)
     loss: float | None = None
     steps: int = 0
+    part_scores: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the round as JSON types."""
-        return {**asdict(self), "scores": _text_keys(self.scores), "verified": _text_keys(self.verified)}
+        return {
+            **asdict(self),
+            "scores": _text_keys(self.scores),
+            "verified": _text_keys(self.verified),
+            "part_scores": {part: _text_keys(scores) for part, scores in self.part_scores.items()},
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ChoiceRound:
         """Read what `to_dict` wrote."""
-        return cls(**{**data, "scores": _int_keys(data["scores"]), "verified": _int_keys(data["verified"])})
+        parts = {part: _int_keys(scores) for part, scores in data.get("part_scores", {}).items()}
+        read = {"scores": _int_keys(data["scores"]), "verified": _int_keys(data["verified"])}
+        return cls(**{**data, **read, "part_scores": parts})
 
 
 @dataclass(frozen=True, slots=True)

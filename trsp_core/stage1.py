@@ -20,7 +20,7 @@ from trsp_core.budget import Passes, batches
 from trsp_core.decoder import Decoder, checkpointed, frozen, switched_off
 from trsp_core.errors import InvalidSpec, NumericalFailure, Problem
 from trsp_core.evaluation.losses import mean_loss
-from trsp_core.gates import gated
+from trsp_core.gate_layout import GateLayout
 from trsp_core.method_options import TrspOptions
 from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.results import ChoiceRound, PruningPlan
@@ -37,7 +37,7 @@ class GateState:
     """Everything that stage 1 goes on from; a checkpoint is this value.
 
     Attributes:
-        gates: One weight a layer of the source model.
+        gates: The gates of each layer of the source model, in the order of their `GateLayout`.
         squares: Sum of each gate's squared gradients, decayed at each new round (AdaGrad's history).
         order: Layers chosen so far.
         rounds: The record of each choice.
@@ -78,7 +78,7 @@ class GateState:
 
 @dataclass(frozen=True, slots=True)
 class GateStep:
-    """One gate step, for whoever watches: the loss before it and the gates after it."""
+    """One gate step, for whoever watches: the loss before it and each layer's score after it."""
 
     round: int
     step: int
@@ -113,9 +113,9 @@ class Candidates:
         return found
 
 
-def initial_state(layers: int) -> GateState:
+def initial_state(gates: int) -> GateState:
     """Return the state before the first round: all gates 1."""
-    return GateState((1.0,) * layers, (0.0,) * layers)
+    return GateState((1.0,) * gates, (0.0,) * gates)
 
 
 def soft_threshold(values: Tensor, threshold: Tensor | float) -> Tensor:
@@ -172,8 +172,8 @@ def choose_layers(
         Cancelled: If `should_stop` says so, between any two passes.
         NumericalFailure: If a loss stops being finite.
     """
-    state = state or initial_state(len(decoder))
     learner = _Learner(decoder, windows, options, passes, on_step, should_stop)
+    state = state or initial_state(len(decoder) * learner.layout.per_layer)
     if state.dense_loss is None:
         state = learner.measure_dense(state)
     while len(state.order) < count and not enough(state):
@@ -198,6 +198,10 @@ class _Learner:
     on_step: Callable[[GateStep], None]
     should_stop: StopFn
 
+    @property
+    def layout(self) -> GateLayout:
+        return GateLayout.of(self.options)
+
     def measure_dense(self, state: GateState) -> GateState:
         return replace(
             state,
@@ -210,7 +214,7 @@ class _Learner:
         alive = Candidates.of(len(self.decoder), self.options, state.order)
         candidates = alive.spared_by(self.decoder, state.order)
         learned, steps = self._learn(state)
-        scores = {layer: learned.gates[layer] for layer in candidates}
+        scores = self.layout.scores(learned.gates, candidates)
         smallest = sorted(candidates, key=lambda layer: (scores[layer], layer))[: self.options.verify_top]
         verified = losses_without(
             self.decoder,
@@ -222,7 +226,8 @@ class _Learner:
         )
         tokens = tokens_of_trials(smallest, len(self.decoder), self.windows.numel())
         chosen = min(smallest, key=lambda layer: (verified[layer], layer))
-        record = ChoiceRound(chosen, scores, verified, verified[chosen], steps)
+        parts = self.layout.part_scores(learned.gates, candidates)
+        record = ChoiceRound(chosen, scores, verified, verified[chosen], steps, parts)
         return replace(
             learned,
             order=(*learned.order, chosen),
@@ -234,8 +239,9 @@ class _Learner:
     def _learn(self, state: GateState) -> tuple[GateState, int]:
         """Move the gates of the alive layers until they stand still."""
         alive = [layer for layer in range(len(self.decoder)) if layer not in state.order]
-        gates = torch.tensor([state.gates[layer] for layer in alive], dtype=torch.float64)
-        squares = torch.tensor([state.squares[layer] for layer in alive], dtype=torch.float64)
+        places = self.layout.places(alive)
+        gates = torch.tensor([state.gates[place] for place in places], dtype=torch.float64)
+        squares = torch.tensor([state.squares[place] for place in places], dtype=torch.float64)
         steps = 0
         for step in range(1, self.options.stage1_steps + 1):
             loss, gradient = self._gradient(gates, alive, state.order)
@@ -249,20 +255,20 @@ class _Learner:
             )
             movement = (moved - gates).abs().max().item()
             gates, steps = moved, step
-            values = dict(zip(alive, gates.tolist(), strict=True))
+            values = self.layout.scores(_merged(state.gates, places, gates), alive)
             self.on_step(GateStep(len(state.order), step, loss, movement, values))
             if movement <= STANDSTILL:
                 break
         tokens = state.forward_tokens + 3 * steps * self.windows.numel()
         return replace(
             state,
-            gates=_merged(state.gates, alive, gates),
-            squares=_merged(state.squares, alive, squares),
+            gates=_merged(state.gates, places, gates),
+            squares=_merged(state.squares, places, squares),
             forward_tokens=tokens,
         ), steps
 
     def _gradient(self, gates: Tensor, alive: Sequence[int], gone: Sequence[int]) -> tuple[float, Tensor]:
-        """Return LM and its gradient on the gates, `[len(alive)]`, over all windows."""
+        """Return LM and its gradient on the gates of the alive layers over all windows."""
         leaf = gates.clone().to(self.decoder.device).requires_grad_()
         total = 0.0
         with frozen(self.decoder.model), switched_off(self.decoder, gone):
@@ -278,7 +284,7 @@ class _Learner:
 
     def _gated_loss(self, gates: Tensor, alive: Sequence[int], part: Tensor) -> Tensor:
         ids = part.to(self.decoder.device)
-        with gated(self.decoder, gates, alive, kind=self.options.gate):
+        with self.layout.attached(self.decoder, gates, alive):
             if not self.passes.checkpointed:
                 return mean_loss(self.decoder.model, ids)
             with checkpointed(self.decoder):

@@ -19,9 +19,12 @@ def mlps(derive: Entries | None = None) -> Listed:
     return Listed("mlp_layer_types", derive)
 
 
-LLAMA = Architecture("llama")
+LLAMA = Architecture("llama", attention_update="self_attn")
 TIED = replace(LLAMA, ties_by_default=True)
 NORMED = replace(LLAMA, mlp_output_joins=False)
 NORMED_TIED = replace(NORMED, ties_by_default=True)
-EXPERTS = replace(LLAMA, mlp_output=None)
+MIXED = replace(LLAMA, attention_update=None)
+"""Layers of several kinds: mixtures and dense MLPs, or attention and something else."""
+MIXED_TIED = replace(MIXED, ties_by_default=True)
+EXPERTS = replace(MIXED, mlp_output=None)
 QWEN2 = replace(LLAMA, patterns=(types(at.windows_from(28, needs=True)), Leading("max_window_layers", 28)))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from trsp_core.architectures import positions as at
-from trsp_core.architectures.common import EXPERTS, LLAMA, NORMED, TIED, mlps, types
+from trsp_core.architectures.common import EXPERTS, MIXED, MIXED_TIED, NORMED, mlps, types
 from trsp_core.architectures.patterns import (
     AlsoCount,
     Cycled,
@@ -33,7 +33,9 @@ _MAMBA = Architecture(
     patterns=(),
     ties_by_default=True,
 )
-_LFM = replace(TIED, final_norm="model.embedding_norm", mlp_output="feed_forward.w2", patterns=(types(),))
+_LFM = replace(
+    MIXED_TIED, final_norm="model.embedding_norm", mlp_output="feed_forward.w2", patterns=(types(),)
+)
 
 
 def _attention(pattern: Pattern, *kinds: Any) -> tuple[Pattern, Pattern]:
@@ -44,7 +46,7 @@ def _attention(pattern: Pattern, *kinds: Any) -> tuple[Pattern, Pattern]:
 HYBRIDS: Mapping[str, Architecture] = {
     # Attention in some layers, a recurrence or a convolution in others.
     "bailing_hybrid": replace(
-        LLAMA,
+        MIXED,
         positions="model_max_length",
         stored_as=(("model.embed_tokens", "model.word_embeddings"),),
         patterns=(
@@ -54,14 +56,14 @@ HYBRIDS: Mapping[str, Architecture] = {
         ),
     ),
     "bamba": replace(
-        LLAMA,
+        MIXED,
         final_norm="model.final_layernorm",
         mlp_output="feed_forward.down_proj",
         outputs=2,
         patterns=_attention(Indexed("attn_layer_indices"), True),
     ),
     "falcon_h1": replace(
-        LLAMA,
+        MIXED,
         final_norm="model.final_layernorm",
         mlp_output="feed_forward.down_proj",
         mlp_output_joins=False,
@@ -74,7 +76,7 @@ HYBRIDS: Mapping[str, Architecture] = {
         EXPERTS, patterns=(*_attention(types(at.same(at.LINEAR))), Listed("layers_block_type"))
     ),
     "jamba": replace(
-        LLAMA,
+        MIXED,
         final_norm="model.final_layernorm",
         mlp_output="feed_forward.down_proj",
         patterns=(
@@ -83,7 +85,7 @@ HYBRIDS: Mapping[str, Architecture] = {
         ),
     ),
     "kimi_linear": replace(
-        LLAMA,
+        MIXED,
         positions="model_max_length",
         patterns=(
             *_attention(types(at.each(lambda index: at.FULL if index and index % 4 == 0 else at.LINEAR))),
@@ -103,7 +105,7 @@ HYBRIDS: Mapping[str, Architecture] = {
     "mamba": _MAMBA,
     "mamba2": replace(_MAMBA, ties_by_default=False),
     "nemotron_h": replace(
-        LLAMA,
+        MIXED,
         embedding="model.embeddings",
         final_norm="model.norm_f",
         mlp_output="mixer.down_proj",
@@ -123,17 +125,17 @@ HYBRIDS: Mapping[str, Architecture] = {
         ),
     ),
     "qwen3_5_text": replace(
-        LLAMA, patterns=_attention(types(at.every(4, "full_attention_interval", others=at.LINEAR)))
+        MIXED, patterns=_attention(types(at.every(4, "full_attention_interval", others=at.LINEAR)))
     ),
     "qwen3_5_moe_text": replace(
         EXPERTS, patterns=_attention(types(at.every(4, "full_attention_interval", others=at.LINEAR)))
     ),
     "qwen3_next": replace(
-        LLAMA,
+        MIXED,
         patterns=(*_attention(types(at.every(4, "full_attention_interval", others=at.LINEAR))), Sparse()),
     ),
     "recurrent_gemma": replace(
-        TIED,
+        MIXED_TIED,
         final_norm="model.final_norm",
         mlp_output="mlp_block.down_proj",
         patterns=_attention(Cycled("block_types", ("recurrent", "recurrent", "attention"))),

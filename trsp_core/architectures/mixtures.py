@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from trsp_core.architectures import positions as at
-from trsp_core.architectures.common import EXPERTS, LLAMA, NORMED, TIED, mlps, types
+from trsp_core.architectures.common import EXPERTS, MIXED, MIXED_TIED, NORMED, mlps, types
 from trsp_core.architectures.patterns import Between, Indexed, Leading, Listed, Sparse
 from trsp_core.architectures.record import Architecture, Forbidden
 
@@ -56,33 +56,33 @@ MIXTURES: Mapping[str, Architecture] = {
         NORMED,
         patterns=(types(at.every(4, "global_attn_every_n_layers")), Leading("num_dense_layers", 1)),
     ),
-    "axk1": replace(LLAMA, patterns=(mlps(at.dense_first(1)),)),
-    "axk2": replace(LLAMA, patterns=(mlps(at.dense_first(1)), types(at.same(at.INDEXED)))),
+    "axk1": replace(MIXED, patterns=(mlps(at.dense_first(1)),)),
+    "axk2": replace(MIXED, patterns=(mlps(at.dense_first(1)), types(at.same(at.INDEXED)))),
     "cohere2_moe": replace(
-        TIED, patterns=(types(at.cohere_moe_windows), mlps(at.first(0, "first_k_dense_replace")))
+        MIXED_TIED, patterns=(types(at.cohere_moe_windows), mlps(at.first(0, "first_k_dense_replace")))
     ),
-    "deepseek_v2": replace(LLAMA, patterns=(Leading("first_k_dense_replace", 0),)),
-    "deepseek_v3": replace(LLAMA, patterns=(Leading("first_k_dense_replace", 3),)),
+    "deepseek_v2": replace(MIXED, patterns=(Leading("first_k_dense_replace", 0),)),
+    "deepseek_v3": replace(MIXED, patterns=(Leading("first_k_dense_replace", 3),)),
     "deepseek_v32": replace(
-        LLAMA, patterns=(mlps(at.first(3, "first_k_dense_replace")), types(at.same(at.INDEXED)))
+        MIXED, patterns=(mlps(at.first(3, "first_k_dense_replace")), types(at.same(at.INDEXED)))
     ),
     "dots1": replace(
-        LLAMA,
+        MIXED,
         patterns=(
             types(at.windows_from(62, needs=False)),
             Leading("max_window_layers", 62),
             Leading("first_k_dense_replace", 0),
         ),
     ),
-    "ernie4_5_moe": replace(TIED, patterns=(Between(),)),
+    "ernie4_5_moe": replace(MIXED_TIED, patterns=(Between(),)),
     "exaone_moe": replace(
-        LLAMA, patterns=(types(at.exaone_windows), mlps(at.first(1, "first_k_dense_replace")))
+        MIXED, patterns=(types(at.exaone_windows), mlps(at.first(1, "first_k_dense_replace")))
     ),
-    "flint": replace(LLAMA, attention="eager", patterns=(types(at.flint_windows), Sparse((0, 1)))),
-    "glm4_moe": replace(LLAMA, patterns=(Leading("first_k_dense_replace", 1),)),
-    "glm4_moe_lite": replace(LLAMA, patterns=(mlps(at.first(1)),)),
+    "flint": replace(MIXED, attention="eager", patterns=(types(at.flint_windows), Sparse((0, 1)))),
+    "glm4_moe": replace(MIXED, patterns=(Leading("first_k_dense_replace", 1),)),
+    "glm4_moe_lite": replace(MIXED, patterns=(mlps(at.first(1)),)),
     "glm_moe_dsa": replace(
-        LLAMA,
+        MIXED,
         outputs=2,
         patterns=(
             mlps(at.first(3, "first_k_dense_replace")),
@@ -101,9 +101,9 @@ MIXTURES: Mapping[str, Architecture] = {
             ),
         ),
     ),
-    "hy_v3": replace(LLAMA, patterns=(mlps(at.first(1)),)),
+    "hy_v3": replace(MIXED, patterns=(mlps(at.first(1)),)),
     "laguna": replace(
-        LLAMA,
+        MIXED,
         patterns=(
             types(at.same(at.FULL)),
             mlps(at.first(1)),
@@ -111,7 +111,7 @@ MIXTURES: Mapping[str, Architecture] = {
         ),
     ),
     "llama4_text": replace(
-        LLAMA,
+        MIXED,
         mlp_output="feed_forward.down_proj",
         patterns=(
             Listed("no_rope_layers", at.rope_choices),
@@ -119,9 +119,9 @@ MIXTURES: Mapping[str, Architecture] = {
             Indexed("moe_layers", at.llama4_mixtures),
         ),
     ),
-    "mellum": replace(LLAMA, patterns=(types(at.same(at.FULL)), mlps(at.same(at.SPARSE)))),
+    "mellum": replace(MIXED, patterns=(types(at.same(at.FULL)), mlps(at.same(at.SPARSE)))),
     "mimo_v2_flash": replace(
-        LLAMA,
+        MIXED,
         attention="eager",
         patterns=(
             types(at.each(lambda index: at.SLIDING if index and (index + 1) % 6 else at.FULL)),
@@ -129,7 +129,7 @@ MIXTURES: Mapping[str, Architecture] = {
         ),
     ),
     "minimax_m3_vl_text": replace(
-        LLAMA,
+        MIXED,
         patterns=(types(at.same(at.FULL)), mlps(at.same(at.SPARSE))),
         forbidden=(
             Forbidden("sparse_attention_config", "write layer_types out in its place"),
@@ -137,7 +137,7 @@ MIXTURES: Mapping[str, Architecture] = {
         ),
     ),
     "qwen2_moe": replace(
-        LLAMA, patterns=(types(at.alternating_windows), Leading("max_window_layers", 28), Sparse())
+        MIXED, patterns=(types(at.alternating_windows), Leading("max_window_layers", 28), Sparse())
     ),
-    "qwen3_moe": replace(LLAMA, patterns=(Sparse(),)),
+    "qwen3_moe": replace(MIXED, patterns=(Sparse(),)),
 }

@@ -12,6 +12,7 @@ from trsp_core.architectures.record import Architecture, Forbidden
 
 _GPT = Architecture(
     "gpt2",
+    attention_update="attn",
     layers="transformer.h",
     embedding="transformer.wte",
     final_norm="transformer.ln_f",
@@ -35,6 +36,7 @@ _GPT2 = replace(
 )
 _FALCON = Architecture(
     "falcon",
+    attention_update="self_attention",
     layers="transformer.h",
     embedding="transformer.word_embeddings",
     final_norm="transformer.ln_f",
@@ -44,6 +46,7 @@ _FALCON = Architecture(
 )
 _NEOX = Architecture(
     "gpt_neox",
+    attention_update="attention",
     layers="gpt_neox.layers",
     embedding="gpt_neox.embed_in",
     final_norm="gpt_neox.final_layer_norm",
@@ -59,7 +62,7 @@ PLAIN: Mapping[str, Architecture] = {
     "arcee": LLAMA,
     "bitnet": LLAMA,
     "cohere": TIED,
-    "doge": LLAMA,
+    "doge": replace(LLAMA, attention_update=None),
     "ernie4_5": TIED,
     "exaone4": replace(NORMED, patterns=(types(at.exaone_windows),)),
     "gemma": TIED,
@@ -102,6 +105,7 @@ PLAIN: Mapping[str, Architecture] = {
     "ministral": replace(LLAMA, patterns=(types(at.windows_if_set),)),
     "modernbert-decoder": replace(
         TIED,
+        attention_update="attn",
         embedding="model.embeddings.tok_embeddings",
         final_norm="model.final_norm",
         head="decoder",
@@ -129,7 +133,13 @@ PLAIN: Mapping[str, Architecture] = {
         ties_by_default=False,
         not_weights=(r"\.attn\.(causal_mask|embed_positions|bias|masked_bias)$",),
     ),
-    "ctrl": replace(_GPT, embedding="transformer.w", final_norm="transformer.layernorm", mlp_output="ffn.2"),
+    "ctrl": replace(
+        _GPT,
+        attention_update="multi_head_attention",
+        embedding="transformer.w",
+        final_norm="transformer.layernorm",
+        mlp_output="ffn.2",
+    ),
     "gptj": replace(_GPT, attention="eager", mlp_output="mlp.fc_out", outputs=2, ties_by_default=False),
     "gpt_neo": replace(
         _GPT,
@@ -160,11 +170,14 @@ PLAIN: Mapping[str, Architecture] = {
         head="output_projection",
         mlp_output="fc2",
     ),
-    "bloom": replace(_FALCON, attention="eager", layer_count="n_layer", positions="seq_length"),
+    "bloom": replace(
+        _FALCON, attention_update=None, attention="eager", layer_count="n_layer", positions="seq_length"
+    ),
     "falcon": _FALCON,
     "gpt_neox": _NEOX,
     "gpt_neox_japanese": replace(
         _NEOX,
+        attention_update=None,
         attention="eager",
         layers="gpt_neox_japanese.layers",
         embedding="gpt_neox_japanese.embed_in",
@@ -177,6 +190,7 @@ PLAIN: Mapping[str, Architecture] = {
     ),
     "mpt": replace(
         TIED,
+        attention_update="attn",
         attention="eager",
         layers="transformer.blocks",
         embedding="transformer.wte",

@@ -44,6 +44,9 @@ class Architecture:
             experts, state-space layers) are not refitted. None where no layer has it.
         mlp_output_transposed: The projection is stored as `[in, out]` (GPT-2's `Conv1D`).
         mlp_output_joins: It joins the residual stream as it is; false where a norm or a factor follows it.
+        attention_update: Path, inside every layer, of the module whose output is what attention adds to the
+            residual stream; None where not every layer has one, or where a layer does more to the stream than
+            to add attention's and the MLP's output.
         norm_after: Config key that, when false, puts a norm behind the residual sum (OPT-350M); then the
             MLP's output does not reach the residual stream untouched.
         residual_factor: Config key of a factor on what a layer adds to the residual stream.
@@ -74,6 +77,7 @@ class Architecture:
     mlp_output: str | None = "mlp.down_proj"
     mlp_output_transposed: bool = False
     mlp_output_joins: bool = True
+    attention_update: str | None = None
     norm_after: str | None = None
     residual_factor: str | None = None
     stored_as: tuple[tuple[str, str], ...] = ()
@@ -132,12 +136,24 @@ class Architecture:
         told = [pattern.read(text, layers) for pattern in self.patterns]
         return [tuple(entries[index] for entries in told if entries) for index in range(layers)]
 
+    def updates(self, config: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return the paths of the modules whose outputs a layer adds to the residual stream, attention's first.
+
+        A constant factor may stand behind them, a norm may not. None where the layers are not built like that.
+        """
+        if self.attention_update is None or self.mlp_output is None or not self.mlp_output_joins:
+            return None
+        return (self.attention_update, self.mlp_output) if self._norms_before(config) else None
+
+    def _norms_before(self, config: Mapping[str, Any]) -> bool:
+        return self.norm_after is None or bool(self.text(config).get(self.norm_after, True))
+
     def mlp_output_added(self, config: Mapping[str, Any]) -> bool:
         """Whether the MLP's output joins the residual stream untouched, so that a refit is linear."""
         text = self.text(config)
         factor = 1.0 if self.residual_factor is None else text.get(self.residual_factor, 1.0)
-        before = self.norm_after is None or bool(text.get(self.norm_after, True))
-        return self.mlp_output is not None and self.mlp_output_joins and before and factor == 1.0
+        joins = self.mlp_output is not None and self.mlp_output_joins
+        return joins and self._norms_before(config) and factor == 1.0
 
     def ties_head(self, config: Mapping[str, Any]) -> bool:
         """Whether head and embedding are one tensor."""

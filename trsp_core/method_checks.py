@@ -1,0 +1,33 @@
+"""Which options of a method a model or this machine cannot serve, told before any work. Torch-free."""
+
+from __future__ import annotations
+
+from trsp_core.architectures import architecture_of
+from trsp_core.errors import InvalidSpec, Problem
+from trsp_core.method_options import MethodOptions, TrspOptions
+from trsp_core.results import ModelFacts
+from trsp_core.sources import Source
+from trsp_core.sources.validate import CONFIG, read_json
+
+
+def check_gate_parts(options: MethodOptions, source: Source, facts: ModelFacts) -> None:
+    """Refuse gates on parts of layers that do not simply add attention's and the MLP's output.
+
+    Raises:
+        InvalidSpec: With the reason.
+    """
+    if not isinstance(options, TrspOptions) or options.gate_parts == "layer":
+        return
+    if options.gate == "output":
+        raise _unserved("a part adds to the residual stream and has no whole output; it needs gate=residual.")
+    config = read_json(source.path / CONFIG) if source.path.is_dir() else {}
+    if architecture_of(facts.model_type).updates(config) is None:
+        raise _unserved(
+            f"a {facts.model_type} cannot be gated by parts: not every layer is one attention and one MLP whose"
+            " outputs join the residual stream with no norm behind them. Leave gate_parts at layer."
+        )
+
+
+def _unserved(reason: str) -> InvalidSpec:
+    message = f"is 'attention+mlp', but {reason}"
+    return InvalidSpec(Problem("/method/gate_parts", message, "attention+mlp", ("layer",)))

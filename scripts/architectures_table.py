@@ -29,6 +29,7 @@ def _verdict(name: str) -> str:
     notes = [pattern.told for pattern in record.patterns if record.patterns != _ALIKE]
     notes += [f"refused where `{item.key}` is set: {item.reason}" for item in record.forbidden]
     notes += ["no refit"] if _never_refits(record) else []
+    notes += ["gates on whole layers only"] if record.updates({}) is None else []
     return "; ".join(["supported", *dict.fromkeys(notes)])
 
 

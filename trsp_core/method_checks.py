@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from trsp_core.architectures import architecture_of
 from trsp_core.errors import InvalidSpec, Problem
-from trsp_core.method_options import MethodOptions, TrspOptions
+from trsp_core.method_options import ADAMW, ADAMW_8BIT, MethodOptions, TrspOptions, stage2_of
 from trsp_core.results import ModelFacts
 from trsp_core.sources import Source
 from trsp_core.sources.validate import CONFIG, read_json
@@ -26,6 +28,22 @@ def check_gate_parts(options: MethodOptions, source: Source, facts: ModelFacts) 
             f"a {facts.model_type} cannot be gated by parts: not every layer is one attention and one MLP whose"
             " outputs join the residual stream with no norm behind them. Leave gate_parts at layer."
         )
+
+
+def check_optimizer(options: MethodOptions) -> None:
+    """Refuse an optimizer that is not installed; `optimizer.check_device` tells whether it serves the device.
+
+    Raises:
+        InvalidSpec: Saying what to install.
+    """
+    stage2 = stage2_of(options)
+    if stage2 is None or stage2.optimizer != ADAMW_8BIT or find_spec("bitsandbytes") is not None:
+        return
+    message = (
+        f"is {ADAMW_8BIT!r}, which needs bitsandbytes, and that is not installed here. Install it with"
+        " pip install 'trsp[quantized]', or leave optimizer at adamw."
+    )
+    raise InvalidSpec(Problem("/method/optimizer", message, ADAMW_8BIT, (ADAMW,)))
 
 
 def _unserved(reason: str) -> InvalidSpec:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
+from types import new_class
 from typing import Any
 
 from trsp_core.options import option
+
+ADAMW, ADAMW_8BIT = "adamw", "adamw8bit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +125,11 @@ class TrspOptions(MethodOptions):
         above=0,
         below=1,
     )
+    optimizer: str = option(
+        ADAMW,
+        about="Optimizer of stage 2: AdamW, or bitsandbytes' with moments of 8 bits, which must be installed.",
+        choices=(ADAMW, ADAMW_8BIT),
+    )
     trainable: str = option(
         "lora",
         about="Weights that stage 2 changes: adapters that are merged, all but the embedding (the paper), or"
@@ -152,13 +161,14 @@ class TrspOptions(MethodOptions):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Afterwards:
+class Afterwards(ABC):
     """What is done to the kept layers once a baseline has chosen; joins the baseline's own options."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def stage2(self) -> TrspOptions:
         """Return it in the terms of stage 2."""
-        raise NotImplementedError
 
 
 def _as_trsp(name: str) -> Any:
@@ -185,6 +195,7 @@ class TuneOptions(Afterwards):
     stage2_steps: int = _as_trsp("stage2_steps")
     batch_sequences: int = _as_trsp("batch_sequences")
     learning_rate: float | None = _as_trsp("learning_rate")
+    optimizer: str = _as_trsp("optimizer")
     trainable: str = _as_trsp("trainable")
     lora_rank: int = _as_trsp("lora_rank")
     checkpoint_every: int = _as_trsp("checkpoint_every")
@@ -198,5 +209,12 @@ class TuneOptions(Afterwards):
 def followed_by(options: type[MethodOptions], after: type[Afterwards]) -> type[MethodOptions]:
     """Return the options of a baseline that is followed by something: both kinds side by side."""
     name = f"{options.__name__}With{after.__name__}"
-    both = type(name, (options, after), {"__module__": __name__, "__doc__": after.__doc__})
+    about = {"__module__": __name__, "__doc__": after.__doc__}
+    both = new_class(name, (options, after), exec_body=lambda body: body.update(about))
     return dataclass(frozen=True, kw_only=True)(both)
+
+
+def stage2_of(options: MethodOptions) -> TrspOptions | None:
+    """Return the options of the gradient steps that a method takes; None where it takes none."""
+    stage2 = options.stage2() if isinstance(options, Afterwards) else options
+    return stage2 if isinstance(stage2, TrspOptions) and stage2.stage2_steps else None

@@ -20,6 +20,7 @@ from trsp_core.config import CompressionSpec
 from trsp_core.device import place
 from trsp_core.errors import InputRefused, OutOfMemory, StorageFull
 from trsp_core.job import CompressionJob, Prepared
+from trsp_core.optimizer import check_device
 from trsp_core.preflight import preflight
 from trsp_core.progress import ProgressFn, StopFn, ignore, never
 from trsp_core.reporting import Reporter
@@ -95,6 +96,7 @@ def _open(
     policy = policy or SourcePolicy.from_environment()
     checked = preflight(spec, policy)
     placement = place(spec.device, spec.dtype, checked.facts)
+    check_device(spec.method.options, placement.device)
     space = Workspace.open(workdir, spec)
     reporter = Reporter(on_progress or ignore, space)
     return CompressionJob(spec, policy, checked, placement, space, reporter, should_stop or never)

@@ -11,8 +11,8 @@ from trsp_core import registry
 from trsp_core.calibration.base import check_text
 from trsp_core.config import CompressionSpec, Evaluation
 from trsp_core.errors import InputRefused, InvalidSpec, Problem
-from trsp_core.method_checks import check_gate_parts
-from trsp_core.method_options import Afterwards, MethodOptions, TrspOptions
+from trsp_core.method_checks import check_gate_parts, check_optimizer
+from trsp_core.method_options import ADAMW_8BIT, MethodOptions, stage2_of
 from trsp_core.results import ModelFacts
 from trsp_core.sources import Source, SourcePolicy, inspect, resolve
 
@@ -71,6 +71,7 @@ def preflight(spec: CompressionSpec, policy: SourcePolicy) -> Preflight:
     )
     window = _collect(problems, lambda: window_of(spec.evaluation, facts))
     _collect(problems, lambda: check_gate_parts(spec.method.options, source, facts))
+    _collect(problems, lambda: check_optimizer(spec.method.options))
     for reference in spec.calibration.references():
         _collect(problems, partial(check_text, reference, sequence or 1, policy))
     for place, reference in enumerate(spec.evaluation.references()):
@@ -204,10 +205,11 @@ def _memory(spec: CompressionSpec, facts: ModelFacts) -> int:
 
 def _kept_a_weight(options: MethodOptions) -> float:
     """Return the floats that stage 2 keeps a weight of the layers: gradients and AdamW's two moments."""
-    stage2 = options.stage2() if isinstance(options, Afterwards) else options
-    if not isinstance(stage2, TrspOptions) or not stage2.stage2_steps:
+    stage2 = stage2_of(options)
+    if stage2 is None:
         return 0.0
-    return 3 * {"full": 1.0, "norms+down": 0.3, "lora": 0.1}[stage2.trainable]
+    moments = 0.5 if stage2.optimizer == ADAMW_8BIT else 2.0
+    return (1 + moments) * {"full": 1.0, "norms+down": 0.3, "lora": 0.1}[stage2.trainable]
 
 
 def _collect(problems: list[Problem], check: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Keeps transformers from writing to the terminal while the core loads and saves; the core reports itself."""
+"""Keeps libraries from writing to the terminal while the core works; the core reports itself."""
 
 from __future__ import annotations
 
@@ -21,3 +21,15 @@ def quiet_transformers() -> Iterator[None]:
         library.set_verbosity(verbosity)
         if bars:
             library.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def quiet_logger(name: str) -> Iterator[None]:
+    """Show only errors of the loggers under `name` within the block."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -24,6 +24,7 @@ from trsp_core.evaluation.losses import final_hidden_states, mean_kl, mean_loss_
 from trsp_core.gates import gated
 from trsp_core.identity_gap import measuring_gaps
 from trsp_core.method_options import TrspOptions
+from trsp_core.optimizer import States, optimizer_of, restore_states, states_of
 from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.results import StepRecord
 from trsp_core.trainable import LEARNING_RATES, trainable_parameters
@@ -35,6 +36,7 @@ FADED_BY = 0.7
 """Under `anneal` the chosen layers are gone after this share of the steps; the rest mends what that broke."""
 CLIP = 1.0
 """Largest norm of the whole gradient."""
+_WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
@@ -45,28 +47,28 @@ class Snapshot:
         step: Steps done.
         records: One record a done step.
         weights: The trained weights by name.
-        first, second: AdamW's moments by the same names.
+        states: The optimizer's state by the same names.
     """
 
     step: int
     records: tuple[StepRecord, ...]
     weights: Mapping[str, Tensor]
-    first: Mapping[str, Tensor]
-    second: Mapping[str, Tensor]
+    states: States
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors under names that tell them apart."""
-        groups = {"weights": self.weights, "first": self.first, "second": self.second}
+        groups = {_WEIGHTS: self.weights, **self.states}
         return {f"{group}/{name}": item for group, items in groups.items() for name, item in items.items()}
 
     @classmethod
     def of(cls, step: int, records: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> Snapshot:
         """Rebuild what `tensors` and the records' dicts were taken from."""
-        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "first": {}, "second": {}}
+        groups: dict[str, dict[str, Tensor]] = {}
         for name, item in tensors.items():
             group, _, rest = name.partition("/")
-            groups[group][rest] = item
-        return cls(step, tuple(StepRecord(**item) for item in records), **groups)
+            groups.setdefault(group, {})[rest] = item
+        weights = groups.pop(_WEIGHTS)
+        return cls(step, tuple(StepRecord(**item) for item in records), weights, groups)
 
     def records_as_dicts(self) -> list[dict[str, Any]]:
         """Return the records as JSON types."""
@@ -143,14 +145,8 @@ def transfer(
 def _snapshot(
     records: Sequence[StepRecord], parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> Snapshot:
-    states = {name: optimizer.state[parameter] for name, parameter in parameters.items()}
-    return Snapshot(
-        len(records),
-        tuple(records),
-        {name: parameter.detach() for name, parameter in parameters.items()},
-        {name: state["exp_avg"] for name, state in states.items()},
-        {name: state["exp_avg_sq"] for name, state in states.items()},
-    )
+    weights = {name: parameter.detach() for name, parameter in parameters.items()}
+    return Snapshot(len(records), tuple(records), weights, states_of(optimizer, parameters))
 
 
 @dataclass(frozen=True)
@@ -181,29 +177,17 @@ class _Trainer:
     def peak_rate(self) -> float:
         return self.options.learning_rate or LEARNING_RATES[self.options.trainable]
 
-    def optimizer(self, resume: Snapshot | None) -> torch.optim.AdamW:
-        optimizer = torch.optim.AdamW(
-            list(self.parameters.values()),
-            lr=self.peak_rate,
-            betas=(0.9, 0.95),
-            weight_decay=0.0,
-            foreach=False,
-        )
+    @torch.no_grad()
+    def optimizer(self, resume: Snapshot | None) -> torch.optim.Optimizer:
+        """Return the optimizer; weights and its state are where `resume` left them."""
+        optimizer = optimizer_of(self.options.optimizer, self.parameters.values(), self.peak_rate)
         if resume:
-            self._restore(optimizer, resume)
+            for name, parameter in self.parameters.items():
+                parameter.copy_(resume.weights[name])
+            restore_states(optimizer, self.parameters, resume.states, steps=resume.step)
         return optimizer
 
-    @torch.no_grad()
-    def _restore(self, optimizer: torch.optim.AdamW, resume: Snapshot) -> None:
-        for name, parameter in self.parameters.items():
-            parameter.copy_(resume.weights[name])
-            optimizer.state[parameter] = {
-                "step": torch.tensor(float(resume.step)),
-                "exp_avg": resume.first[name].to(parameter.device, copy=True),
-                "exp_avg_sq": resume.second[name].to(parameter.device, copy=True),
-            }
-
-    def step(self, optimizer: torch.optim.AdamW, step: int) -> StepRecord:
+    def step(self, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
         """Take one step and say what it cost."""
         rate = learning_rate(step, self.options.stage2_steps, self.peak_rate)
         for group in optimizer.param_groups:

@@ -11,6 +11,7 @@ from torch import nn
 
 from trsp_core.decoder import Decoder, frozen
 from trsp_core.method_options import TrspOptions
+from trsp_core.quiet import quiet_logger
 
 LEARNING_RATES = {"full": 1e-4, "lora": 1e-3, "norms+down": 3e-4}
 """Peak rates where none is given: adapters begin at zero and take, as usual, ten times the rate of weights."""
@@ -85,7 +86,8 @@ def _adapters(
     They are put into the list of layers, not into the model: by a model's type peft takes the names of dense
     MLPs and shared experts for those of fused experts and would adapt these instead.
     """
-    from peft import LoraConfig, LoraModel
+    with quiet_logger("bitsandbytes"):
+        from peft import LoraConfig, LoraModel
 
     path = decoder.architecture.layers
     config = LoraConfig(

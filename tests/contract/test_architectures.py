@@ -25,7 +25,7 @@ from trsp_core.config import CompressionSpec
 from trsp_core.decoder import Decoder, hooked, layer_output, run_layer, start, switched_off
 from trsp_core.errors import InvalidSpec, ModelRefused
 from trsp_core.evaluation.losses import final_hidden_states, output_head
-from trsp_core.gates import gated
+from trsp_core.gates import gated, gated_parts
 from trsp_core.pipeline import compress
 from trsp_core.pruned_config import pruned_config
 from trsp_core.sources import SourcePolicy
@@ -90,6 +90,16 @@ class Case:
     skipped: list[str] = field(default_factory=list)
 
 
+def with_parts(decoder: Decoder, layers: tuple[int, ...], gate: float) -> torch.Tensor:
+    with gated_parts(decoder, torch.full((2 * len(layers),), gate), layers):
+        return logits(decoder.model)
+
+
+def with_none(decoder: Decoder) -> torch.Tensor:
+    with switched_off(decoder, EVERYTHING):
+        return logits(decoder.model)
+
+
 def measured(model: Any) -> Case:
     """Compare what the methods do with a layer with the model's own forward pass."""
     decoder, tokens, gone = Decoder(model), ids(), (1, 4)
@@ -110,6 +120,12 @@ def measured(model: Any) -> Case:
             one = logits(model)
         head = output_head(model).logits(final_hidden_states(model, tokens))
     pairs = {"walk": (hidden, seen[0]), "zero": (zero, off), "one": (one, dense), "head": (head, dense)}
+    if decoder.architecture.updates(decoder.config):
+        pairs |= {
+            "parts at zero": (with_parts(decoder, EVERYTHING, 0.0), with_none(decoder)),
+            "parts of two at zero": (with_parts(decoder, gone, 0.0), off),
+            "parts at one": (with_parts(decoder, EVERYTHING, 1.0), dense),
+        }
     apart = {name: (left - right).abs().max().item() for name, (left, right) in pairs.items()}
     return Case(apart, (off - dense).abs().max().item())
 
@@ -189,6 +205,13 @@ def thorough_bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 @pytest.mark.parametrize("model_type", sorted(ARCHITECTURES))
 def test_it_is_cut_exactly(model_type: str, bench: Bench) -> None:
     bench.check(model_type)
+
+
+@pytest.mark.parametrize(
+    "model_type", ["llama", "gpt2", "gpt_neox", "phi", "falcon", "opt", "granite", "mpt"]
+)
+def test_its_parts_are_gated(model_type: str, bench: Bench) -> None:
+    assert "parts at zero" in bench.cases[model_type].parts
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Every registered method keeps the contract of `methods/base.py`; a new one is tested by being registered."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +79,19 @@ def test_a_measured_order_goes_on_from_its_checkpoint_and_ends_when_it_is_enough
     again = replace(early, tokens=TokenCount())
     assert method.plan(again) == whole
     assert again.tokens == work.tokens
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_measured_choice_is_told_with_its_loss(tmp_path: Path, name: str) -> None:
+    work, method = work_of(tmp_path, name)
+    plan = method.plan(work)
+    told = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    goes = [item for item in told if " goes: " in item["message"]]
+    for place, (item, choice) in enumerate(zip(goes, plan.rounds, strict=True), start=1):
+        assert (item["step"], item["chosen"]) == (place, list(plan.order[:place]))
+        assert item["message"].startswith(f"layer {choice.layer} goes: the loss is then {choice.loss:.3f}")
+        assert item["metrics"] == {"loss": choice.loss}
+        assert item["layers"] == {str(layer): score for layer, score in choice.scores.items()}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.partition("+")[0] not in BLIND])

@@ -9,8 +9,9 @@ from tests.trsp_core.works import work_of
 from trsp_core.absorb import absorb
 from trsp_core.decoder import switched_off
 from trsp_core.errors import Cancelled
-from trsp_core.method_options import TrspOptions
+from trsp_core.method_options import Afterwards, TrspOptions
 from trsp_core.methods.base import Work
+from trsp_core.registry import METHODS
 from trsp_core.stage2 import learning_rate, rows_of_step
 
 
@@ -25,6 +26,13 @@ def test_it_chooses_as_the_baseline_does(tmp_path: Path, after: str) -> None:
     plan, chosen = method.plan(work), baseline.plan(alone)
     assert (plan.order, plan.rounds) == (chosen.order, chosen.rounds)
     assert plan.method == f"shortgpt+{after}"
+
+
+def test_what_follows_has_to_say_what_it_is_in_terms_of_stage_2() -> None:
+    with pytest.raises(TypeError, match="stage2"):
+        type("Silent", (Afterwards,), {})()
+    for entry in METHODS.values():
+        assert entry.followed == issubclass(entry.options, Afterwards)
 
 
 def test_absorb_is_the_refit_alone(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from tests.trsp_core.tiny_types import tiny_type
+from trsp_core import method_checks
 from trsp_core.config import CompressionSpec
 from trsp_core.errors import InputRefused, InvalidSpec
 from trsp_core.preflight import layers_to_remove, preflight
@@ -146,3 +148,62 @@ def test_it_needs_no_torch(tiny_folder: Callable[[str], Path]) -> None:
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("model_type", "options", "said"),
+    [
+        ("gemma2", {}, "a gemma2 cannot be gated by parts"),
+        ("mixtral", {}, "a mixtral cannot be gated by parts"),
+        ("jamba", {}, "a jamba cannot be gated by parts"),
+        ("mamba", {}, "a mamba cannot be gated by parts"),
+        ("llama", {"gate": "output"}, "it needs gate=residual"),
+    ],
+)
+def test_gates_on_parts_are_refused_where_layers_are_not_built_of_two(
+    model_type: str, options: dict[str, str], said: str, tmp_path: Path, policy: SourcePolicy
+) -> None:
+    tiny_type(model_type).save_pretrained(tmp_path)
+    with pytest.raises(InvalidSpec, match=said) as caught:
+        preflight(_gated_by_parts(tmp_path, **options), policy)
+    assert caught.value.problems[0].pointer == "/method/gate_parts"
+
+
+def test_moments_of_8_bits_lower_the_estimate_of_memory(
+    tiny_folder: Callable[[str], Path], policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(method_checks, "find_spec", lambda _: object())
+    needed = {}
+    for optimizer in ("adamw", "adamw8bit"):
+        method = {"name": "trsp", "trainable": "full", "optimizer": optimizer}
+        found = preflight(_one_layer_of(tiny_folder("llama"), method), policy)
+        needed[optimizer] = found.memory_bytes
+    layers = sum(found.facts.layer_parameters)
+    assert needed["adamw"] - needed["adamw8bit"] == pytest.approx(1.5 * 4 * layers, abs=2)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_gates_on_parts_depend_on_where_the_norm_stands(
+    before: bool, tmp_path: Path, policy: SourcePolicy
+) -> None:
+    tiny_type("opt", do_layer_norm_before=before).save_pretrained(tmp_path)
+    if before:
+        assert preflight(_gated_by_parts(tmp_path), policy).layers_to_remove == 1
+    else:
+        with pytest.raises(InvalidSpec, match="a opt cannot be gated by parts"):
+            preflight(_gated_by_parts(tmp_path), policy)
+
+
+def _gated_by_parts(folder: Path, **options: str) -> CompressionSpec:
+    return _one_layer_of(folder, {"name": "trsp", "gate_parts": "attention+mlp", **options})
+
+
+def _one_layer_of(folder: Path, method: dict[str, str]) -> CompressionSpec:
+    return CompressionSpec.from_dict(
+        {
+            "model": str(folder),
+            "target": {"layers_to_remove": 1},
+            "calibration": "python-docs",
+            "method": method,
+        }
+    )

@@ -25,6 +25,7 @@ REPORTS = {
     "bare": bare_report,
     "deep": lambda: example_report(layers=120, order=tuple(range(3, 110, 4))),
     "flagged": lambda: _flagged(),
+    "parted": lambda: _parted(),
 }
 VOID = {"meta"}
 
@@ -36,6 +37,21 @@ def _flagged() -> CompressionReport:
     trip = replace(report.round_trip, ok=False, warnings=("lost & found",), checks=(failed,))
     one_sided = PerplexityResult(None, 9.25, 3, 8, 21, "00", True)
     return replace(report, speed=speed, round_trip=trip, perplexity={"a/b~c": one_sided})
+
+
+def _parted() -> CompressionReport:
+    report = example_report()
+    rounds = tuple(
+        replace(
+            item,
+            part_scores={
+                "attention": {layer: score - 0.05 for layer, score in item.scores.items()},
+                "mlp": {layer: score + 0.05 for layer, score in item.scores.items()},
+            },
+        )
+        for item in report.plan.rounds
+    )
+    return replace(report, plan=replace(report.plan, rounds=rounds))
 
 
 class Page(HTMLParser):
@@ -100,6 +116,13 @@ def test_json_reads_back_as_the_same_value(report: CompressionReport) -> None:
     assert CompressionReport.from_dict(json.loads(to_json(report))) == report
 
 
+def test_rounds_of_a_version_that_scored_no_parts_are_read() -> None:
+    data = json.loads(to_json(example_report()))
+    for item in data["plan"]["rounds"]:
+        assert item.pop("part_scores") == {}
+    assert CompressionReport.from_dict(data) == example_report()
+
+
 def test_every_figure_of_the_html_is_the_json_s(report: CompressionReport) -> None:
     data, page = json.loads(to_json(report)), Page(render_html(report))
     assert len(page.facts) > 10
@@ -138,6 +161,15 @@ def test_what_is_shown_is_the_exact_value_rounded(report: CompressionReport) -> 
             number, unit = re.fullmatch(r"(-?[\d.,]+(?:e-?\d+)?)\u00a0?(.*)", text).groups()  # type: ignore[union-attr]
             shown = float(number.replace(",", "")) * UNITS[unit]
         assert shown == pytest.approx(exact, rel=6e-3, abs=6e-4), text
+
+
+def test_the_layer_map_tells_the_scores_of_parts() -> None:
+    report = _parted()
+    shown = {attributes["data-fact"] for attributes, _ in Page(render_html(report)).facts}
+    first = report.plan.order[0]
+    for part in ("attention", "mlp"):
+        assert f"/plan/rounds/0/part_scores/{part}/{first}" in shown
+    assert "part_scores" not in render_html(example_report())
 
 
 def test_no_number_stands_in_the_html_outside_facts(report: CompressionReport) -> None:

@@ -77,6 +77,32 @@ def test_an_identity_layer_is_the_first_to_go(place: int, seed: int) -> None:
     assert state.rounds[0].loss == pytest.approx(state.dense_loss, abs=1e-6)
 
 
+@pytest.mark.parametrize("place", [1, 3])
+def test_an_identity_layer_is_the_first_to_go_by_its_parts(place: int) -> None:
+    model = learned_lm()
+    make_identity(model, place)
+    state = choose(model, count=1, verify_top=1, gate_parts="attention+mlp")
+    assert state.order == (place,)
+
+
+def test_a_part_that_does_nothing_is_shrunk_by_the_l1_term_alone() -> None:
+    model = learned_lm()
+    with torch.no_grad():
+        model.model.layers[2].self_attn.o_proj.weight.zero_()
+    state = choose(model, count=1, gate_parts="attention+mlp", stage1_steps=1, gate_learning_rate=0.1)
+    parts = state.rounds[0].part_scores
+    assert parts["attention"][2] == pytest.approx(0.9)
+    assert parts["mlp"][2] != pytest.approx(0.9, abs=1e-3)
+    for layer, score in state.rounds[0].scores.items():
+        assert score == pytest.approx((parts["attention"][layer] + parts["mlp"][layer]) / 2)
+
+
+def test_gates_on_whole_layers_have_no_parts() -> None:
+    state = choose(learned_lm(), count=1)
+    assert state.rounds[0].part_scores == {}
+    assert len(state.gates) == LAYERS
+
+
 def test_lambda1_decides_how_far_gates_shrink() -> None:
     free = choose(learned_lm(), count=1, lambda1=0.0).gates
     strong = choose(learned_lm(), count=1, lambda1=10.0).gates
@@ -126,10 +152,11 @@ def test_the_same_seed_gives_the_identical_state() -> None:
     assert choose(learned_lm()) == choose(learned_lm())
 
 
-def test_it_goes_on_from_any_round_with_the_same_result() -> None:
+@pytest.mark.parametrize("parts", ["layer", "attention+mlp"])
+def test_it_goes_on_from_any_round_with_the_same_result(parts: str) -> None:
     states: list[GateState] = []
     windows = sequences(8, 16, seed=3)
-    decoder, options = Decoder(learned_lm()), TrspOptions()
+    decoder, options = Decoder(learned_lm()), TrspOptions(gate_parts=parts)
     whole = choose_layers(decoder, windows, 3, options, passes=PASSES, on_round=states.append)
     for state in states:
         again = GateState.from_dict(json.loads(json.dumps(state.to_dict())))

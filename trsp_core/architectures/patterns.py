@@ -8,9 +8,10 @@ selection of layers is refused.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from trsp_core.errors import InvalidSpec, ModelRefused, Problem
 
@@ -81,83 +82,105 @@ def unspeakable(what: str, entries: Sequence[Any]) -> InvalidSpec:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A list with one entry a layer.
+class Keyed:
+    """What the patterns share that are one key of the config.
 
     Attributes:
         key: The config's key.
-        derive: What the config class derives from positions where the list is absent.
+        fate: What becomes of it when layers leave.
     """
 
+    fate: ClassVar[str] = "follows"
     key: str
-    derive: Entries | None = None
 
     @property
     def told(self) -> str:
-        return f"`{self.key}` follows"
-
-    def read(self, config: Config, layers: int) -> list[Any] | None:
-        entries = config.get(self.key)
-        if entries is None:
-            return None if self.derive is None else self.derive(config, layers)
-        if not isinstance(entries, list) or len(entries) != layers:
-            raise _wrong(self.key, f"a list of {layers} entries, one a layer")
-        return entries
+        return f"`{self.key}` {self.fate}"
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         return {self.key: list(entries)}
 
 
 @dataclass(frozen=True)
-class Leading:
+class Stated(Keyed, ABC):
+    """A key that states the entries where it is there.
+
+    Attributes:
+        derive: What the config class derives from positions where it is absent, as one entry a layer.
+    """
+
+    derive: Entries | None = None
+
+    def read(self, config: Config, layers: int) -> list[Any] | None:
+        value = config.get(self.key)
+        if value is not None:
+            return self.stated(value, layers)
+        return None if self.derive is None else self.derive(config, layers)
+
+    @abstractmethod
+    def stated(self, value: Any, layers: int) -> list[Any]:
+        """Return the entries that the key's value tells; refuses as `Pattern.read` does."""
+
+
+class Listed(Stated):
+    """A list with one entry a layer."""
+
+    def stated(self, value: Any, layers: int) -> list[Any]:
+        if not isinstance(value, list) or len(value) != layers:
+            raise _wrong(self.key, f"a list of {layers} entries, one a layer")
+        return value
+
+
+class Indexed(Stated):
+    """A list of the indices of the layers that are of another kind; the entries are truth values."""
+
+    def stated(self, value: Any, layers: int) -> list[Any]:
+        if not isinstance(value, list) or any(type(index) is not int for index in value):
+            raise _wrong(self.key, "a list of layer indices")
+        return [index in value for index in range(layers)]
+
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
+        return {self.key: [index for index, holds in enumerate(entries) if holds]}
+
+
+class Lettered(Stated):
+    """A string with one letter a layer (`hybrid_override_pattern` of Nemotron-H)."""
+
+    def stated(self, value: Any, layers: int) -> list[Any]:
+        if not isinstance(value, str) or len(value) != layers:
+            raise _wrong(self.key, f"a string of {layers} letters, one a layer")
+        return list(value)
+
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
+        return {self.key: "".join(entries)}
+
+
+class AlsoCount(Stated):
+    """A second key that tells the number of layers."""
+
+    def stated(self, _value: Any, layers: int) -> list[Any]:
+        return [None] * layers
+
+    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
+        return {self.key: len(entries)}
+
+
+@dataclass(frozen=True)
+class Leading(Keyed):
     """A number of first layers that are of another kind.
 
     Attributes:
-        key: The config's key.
         default: What the config class takes where it is absent.
     """
 
-    key: str
     default: int
 
-    @property
-    def told(self) -> str:
-        return f"`{self.key}` follows"
-
-    def read(self, config: Config, layers: int) -> list[Any] | None:
+    def read(self, config: Config, layers: int) -> list[Any]:
         bound = whole(config, self.key, self.default)
         return [index < bound for index in range(layers)]
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         return {self.key: sum(entries)}
-
-
-@dataclass(frozen=True)
-class Indexed:
-    """A list of the indices of the layers that are of another kind.
-
-    Attributes:
-        key: The config's key.
-        derive: Which layers those are where the list is absent, as one truth value a layer.
-    """
-
-    key: str
-    derive: Entries | None = None
-
-    @property
-    def told(self) -> str:
-        return f"`{self.key}` follows"
-
-    def read(self, config: Config, layers: int) -> list[Any] | None:
-        indices = config.get(self.key)
-        if indices is None:
-            return None if self.derive is None else self.derive(config, layers)
-        if not isinstance(indices, list) or any(type(index) is not int for index in indices):
-            raise _wrong(self.key, "a list of layer indices")
-        return [index in indices for index in range(layers)]
-
-    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
-        return {self.key: [index for index, holds in enumerate(entries) if holds]}
 
 
 @dataclass(frozen=True)
@@ -254,24 +277,21 @@ def _between(layers: int, first: int, last: int, every: int) -> list[bool]:
 
 
 @dataclass(frozen=True)
-class Cycled:
-    """A list that is repeated over the layers (`block_types` of RecurrentGemma)."""
+class Cycled(Keyed):
+    """A list that is repeated over the layers (`block_types` of RecurrentGemma).
 
-    key: str
+    Attributes:
+        default: What the config class takes where it is absent or empty.
+    """
+
+    fate = "is written out"
     default: tuple[str, ...]
 
-    @property
-    def told(self) -> str:
-        return f"`{self.key}` is written out"
-
-    def read(self, config: Config, layers: int) -> list[Any] | None:
+    def read(self, config: Config, layers: int) -> list[Any]:
         cycle = config.get(self.key) or self.default
         if not isinstance(cycle, (list, tuple)):
             raise _wrong(self.key, "a list")
         return [cycle[index % len(cycle)] for index in range(layers)]
-
-    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
-        return {self.key: list(entries)}
 
 
 @dataclass(frozen=True)
@@ -285,9 +305,7 @@ class Counted:
     def read(self, config: Config, layers: int) -> list[Any] | None:
         types = config.get("attention_types") or [[["global", "local"], 12]]
         try:
-            entries = [
-                kind for kinds, times in types for _ in range(min(times, layers + 1)) for kind in kinds
-            ]
+            entries = [kind for kinds, times in types for kind in min(times, layers + 1) * list(kinds)]
         except (TypeError, ValueError):
             entries = []
         if len(entries) != layers:
@@ -296,28 +314,6 @@ class Counted:
 
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         return {"attention_types": [[list(entries), 1]], "attention_layers": list(entries)}
-
-
-@dataclass(frozen=True)
-class Lettered:
-    """A string with one letter a layer (`hybrid_override_pattern` of Nemotron-H)."""
-
-    key: str
-
-    @property
-    def told(self) -> str:
-        return f"`{self.key}` follows"
-
-    def read(self, config: Config, layers: int) -> list[Any] | None:
-        letters = config.get(self.key)
-        if letters is None:
-            return None
-        if not isinstance(letters, str) or len(letters) != layers:
-            raise _wrong(self.key, f"a string of {layers} letters, one a layer")
-        return list(letters)
-
-    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
-        return {self.key: "".join(entries)}
 
 
 @dataclass(frozen=True)
@@ -381,22 +377,17 @@ class Remaining:
 
 
 @dataclass(frozen=True)
-class RootScaled:
+class RootScaled(Keyed):
     """A factor that the model divides by the root of its number of layers (`scale_depth` of MiniCPM3).
 
     Attributes:
-        key: The config's key.
         default: What the config class takes where it is absent.
     """
 
-    key: str
+    fate = "is scaled with the root of the number of layers"
     default: float
 
-    @property
-    def told(self) -> str:
-        return f"`{self.key}` is scaled with the root of the number of layers"
-
-    def read(self, config: Config, layers: int) -> list[Any] | None:
+    def read(self, config: Config, layers: int) -> list[Any]:
         factor = config.get(self.key, self.default)
         if not isinstance(factor, (int, float)):
             raise _wrong(self.key, "a number")
@@ -405,20 +396,3 @@ class RootScaled:
     def write(self, entries: Sequence[Any]) -> dict[str, Any]:
         factor, layers = entries[0]
         return {self.key: factor * math.sqrt(len(entries) / layers)}
-
-
-@dataclass(frozen=True)
-class AlsoCount:
-    """A second key that tells the number of layers."""
-
-    key: str
-
-    @property
-    def told(self) -> str:
-        return f"`{self.key}` follows"
-
-    def read(self, config: Config, layers: int) -> list[Any] | None:
-        return None if config.get(self.key) is None else [None] * layers
-
-    def write(self, entries: Sequence[Any]) -> dict[str, Any]:
-        return {self.key: len(entries)}

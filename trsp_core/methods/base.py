@@ -18,7 +18,7 @@ from trsp_core.decoder import Decoder
 from trsp_core.method_options import MethodOptions
 from trsp_core.progress import StopFn
 from trsp_core.reporting import Reporter
-from trsp_core.results import PruningPlan, StepRecord
+from trsp_core.results import ChoiceRound, PruningPlan, StepRecord
 from trsp_core.workspace import Workspace
 
 
@@ -113,6 +113,18 @@ class Method(Protocol):
     def transfer(self, work: Work, plan: PruningPlan) -> Transfer:
         """Change the weights that stay, in place. Goes on from a checkpoint if there is one."""
         ...
+
+
+def tell_choice(work: Work, order: tuple[int, ...], last: ChoiceRound) -> None:
+    """Report the layer that was chosen last, of those in `order`, with the loss that was measured after it."""
+    work.reporter.step(
+        len(order),
+        work.count,
+        f"layer {last.layer} goes: the loss is then {last.loss:.3f} nats a token",
+        metrics={"loss": last.loss or 0.0},
+        layers=last.scores,
+        chosen=order,
+    )
 
 
 def joined(first: Transfer, second: Transfer) -> Transfer:

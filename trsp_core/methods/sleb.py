@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trsp_core.methods.base import Work
+from trsp_core.methods.base import Work, tell_choice
 from trsp_core.methods.baseline import Baseline
 from trsp_core.results import ChoiceRound, PruningPlan
 from trsp_core.verification import loss_of, losses_without, tokens_of_trials
@@ -56,17 +56,5 @@ class Sleb(Baseline):
         done = ChoiceRound(chosen, losses, losses, losses[chosen])
         plan = replace(plan, order=(*plan.order, chosen), rounds=(*plan.rounds, done))
         work.workspace.save(_ROUNDS, {**plan.to_dict(), "forward_tokens": work.tokens.forward})
-        _tell(work, plan)
+        tell_choice(work, plan.order, done)
         return plan
-
-
-def _tell(work: Work, plan: PruningPlan) -> None:
-    last = plan.rounds[-1]
-    work.reporter.step(
-        len(plan.order),
-        work.count,
-        f"layer {last.layer} goes: the loss is then {last.loss:.3f} nats a token",
-        metrics={"loss": last.loss or 0.0},
-        layers=last.scores,
-        chosen=plan.order,
-    )

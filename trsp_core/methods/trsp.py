@@ -12,7 +12,7 @@ from trsp_core.absorb import Refit
 from trsp_core.decoder import assign
 from trsp_core.identity_gap import gaps_of
 from trsp_core.method_options import MethodOptions, TrspOptions
-from trsp_core.methods.base import Transfer, Work, joined, refit_gaps, refits_of
+from trsp_core.methods.base import Transfer, Work, joined, refit_gaps, refits_of, tell_choice
 from trsp_core.results import PruningPlan, StepRecord
 from trsp_core.stage1 import GateState, GateStep, choose_layers, plan_of
 from trsp_core.stage2 import Snapshot, transfer
@@ -94,15 +94,7 @@ class Trsp:
 
     def _keep_round(self, work: Work, state: GateState) -> None:
         work.workspace.save(_GATES, state.to_dict())
-        last = state.rounds[-1]
-        work.reporter.step(
-            len(state.order),
-            work.count,
-            f"layer {last.layer} goes: the loss is then {last.loss:.3f} nats a token",
-            metrics={"loss": last.loss or 0.0},
-            layers=last.scores,
-            chosen=state.order,
-        )
+        tell_choice(work, state.order, state.rounds[-1])
 
     def _teacher(self, work: Work) -> Tensor | None:
         """Return the dense model's states, taken before anything changes; None where nothing distils."""

@@ -19,6 +19,7 @@ class Cell:
         mark: The few letters in the cell.
         words: What became of it, for pointing and for readers that speak.
         score: Its score in the round that decided, where it had one.
+        part_scores: The scores of its parts in that round by the part's name, where parts were scored.
     """
 
     layer: int
@@ -26,6 +27,7 @@ class Cell:
     mark: str
     words: str
     score: Fact | None
+    part_scores: tuple[tuple[str, Fact], ...] = ()
 
 
 def cells(report: CompressionReport, facts: Facts) -> tuple[Cell, ...]:
@@ -51,7 +53,8 @@ def legend(report: CompressionReport) -> dict[str, str]:
 def _cell(report: CompressionReport, facts: Facts, layer: int, place: int | None) -> Cell:
     fate = _fate(report, layer, place)
     mark, words = _words(fate, place)
-    return Cell(layer, fate, mark, words, _score(report, facts, layer, place or 0))
+    score, parts = _score(report, facts, layer, place or 0), _part_scores(report, facts, layer, place or 0)
+    return Cell(layer, fate, mark, words, score, parts)
 
 
 def _fate(report: CompressionReport, layer: int, place: int | None) -> str:
@@ -76,3 +79,15 @@ def _score(report: CompressionReport, facts: Facts, layer: int, place: int) -> F
     if place >= len(report.plan.rounds) or layer not in report.plan.rounds[place].scores:
         return None
     return facts.show(pointer("plan", "rounds", place, "scores", layer), "short")
+
+
+def _part_scores(
+    report: CompressionReport, facts: Facts, layer: int, place: int
+) -> tuple[tuple[str, Fact], ...]:
+    parts = report.plan.rounds[place].part_scores if place < len(report.plan.rounds) else {}
+    at = pointer("plan", "rounds", place, "part_scores")
+    return tuple(
+        (name, facts.figure(f"{at}{pointer(name, layer)}", "short"))
+        for name, scores in parts.items()
+        if layer in scores
+    )

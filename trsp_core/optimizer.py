@@ -90,7 +90,10 @@ def check_device(options: MethodOptions, device: torch.device) -> None:
     try:
         optimizer_of(stage2.optimizer, [weight], 1e-3).step()
     except (ImportError, NotImplementedError, RuntimeError) as error:
-        message = f"is {ADAMW_8BIT!r}, which bitsandbytes does not serve on {device}: {_first_line(error)}"
+        message = (
+            f"is {ADAMW_8BIT!r}, which bitsandbytes does not serve on {device} ({_first_line(error)}). Leave"
+            " optimizer at adamw."
+        )
         raise InvalidSpec(Problem("/method/optimizer", message, ADAMW_8BIT, (ADAMW,))) from error
 
 

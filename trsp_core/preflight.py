@@ -12,7 +12,7 @@ from trsp_core.calibration.base import check_text
 from trsp_core.config import CompressionSpec, Evaluation
 from trsp_core.errors import InputRefused, InvalidSpec, Problem
 from trsp_core.method_checks import check_gate_parts, check_optimizer
-from trsp_core.method_options import ADAMW_8BIT, MethodOptions, stage2_of
+from trsp_core.method_options import ADAMW, ADAMW_8BIT, MethodOptions, stage2_of
 from trsp_core.results import ModelFacts
 from trsp_core.sources import Source, SourcePolicy, inspect, resolve
 
@@ -21,6 +21,8 @@ DEFAULT_LENGTH = 2048
 _RUNTIME_BYTES = 450 * 2**20
 """Python, torch and transformers before a model is loaded."""
 _FLOAT_BYTES = 4
+MOMENTS = {ADAMW: 2.0, ADAMW_8BIT: 0.52}
+"""Floats that an optimizer keeps a trained weight; beside its codes the 8-bit one keeps two scales a block of 256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +206,11 @@ def _memory(spec: CompressionSpec, facts: ModelFacts) -> int:
 
 
 def _kept_a_weight(options: MethodOptions) -> float:
-    """Return the floats that stage 2 keeps a weight of the layers: gradients and AdamW's two moments."""
+    """Return the floats that stage 2 keeps a weight of the layers: gradients and the optimizer's moments."""
     stage2 = stage2_of(options)
     if stage2 is None:
         return 0.0
-    moments = 0.5 if stage2.optimizer == ADAMW_8BIT else 2.0
-    return (1 + moments) * {"full": 1.0, "norms+down": 0.3, "lora": 0.1}[stage2.trainable]
+    return (1 + MOMENTS[stage2.optimizer]) * {"full": 1.0, "norms+down": 0.3, "lora": 0.1}[stage2.trainable]
 
 
 def _collect(problems: list[Problem], check: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,20 +21,16 @@ from trsp_core.errors import InvalidSpec
 from trsp_core.method_checks import check_optimizer
 from trsp_core.method_options import ADAMW, ADAMW_8BIT, MethodOptions, TrspOptions
 from trsp_core.optimizer import SMALLEST, check_device, optimizer_of, restore_states, states_of
-from trsp_core.quiet import quiet_logger
 from trsp_core.stage2 import Snapshot, transfer
 from trsp_core.workspace import Workspace
 
 CPU = torch.device("cpu")
-KINDS = [ADAMW, ADAMW_8BIT]
+NEEDS_LIBRARY = pytest.mark.skipif(
+    find_spec("bitsandbytes") is None, reason="the extra 'quantized' is not installed"
+)
+KINDS = [ADAMW, pytest.param(ADAMW_8BIT, marks=NEEDS_LIBRARY)]
 PASSES = Passes(forward_rows=4, gradient_rows=2, checkpointed=False)
 WINDOWS = sequences(8, 16, seed=3)
-
-
-@pytest.fixture
-def library() -> None:
-    with quiet_logger("bitsandbytes"):
-        pytest.importorskip("bitsandbytes", reason="the extra 'quantized' is not installed")
 
 
 def weights(seed: int = 0) -> dict[str, nn.Parameter]:
@@ -52,7 +49,6 @@ def step(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], 
     optimizer.step()
 
 
-@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_goes_on_from_its_states_to_the_bit(kind: str) -> None:
     whole = weights()
@@ -68,10 +64,10 @@ def test_it_goes_on_from_its_states_to_the_bit(kind: str) -> None:
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-@pytest.mark.usefixtures("library")
+@NEEDS_LIBRARY
 def test_large_weights_have_moments_of_8_bits_and_small_ones_of_32() -> None:
     states = {}
-    for kind in KINDS:
+    for kind in (ADAMW, ADAMW_8BIT):
         parameters = weights()
         optimizer = optimizer_of(kind, parameters.values(), 1e-2)
         step(optimizer, parameters, 0)
@@ -82,10 +78,10 @@ def test_large_weights_have_moments_of_8_bits_and_small_ones_of_32() -> None:
     assert moments["wide"].shape == states[ADAMW]["exp_avg"]["wide"].shape
 
 
-@pytest.mark.usefixtures("library")
+@NEEDS_LIBRARY
 def test_8_bits_step_nearly_as_32_do() -> None:
     start, ended = weights(), {}
-    for kind in KINDS:
+    for kind in (ADAMW, ADAMW_8BIT):
         ended[kind] = weights()
         optimizer = optimizer_of(kind, ended[kind].values(), 1e-2)
         for number in range(5):
@@ -111,7 +107,6 @@ def wide_lm() -> Any:
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
-@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("trainable", ["full", "lora"])
 def test_stage_2_goes_on_from_a_checkpoint_file_with_the_same_weights(
@@ -150,7 +145,7 @@ def test_stage_2_goes_on_from_a_checkpoint_file_with_the_same_weights(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-@pytest.mark.usefixtures("library")
+@NEEDS_LIBRARY
 def test_a_cpu_is_served() -> None:
     check_device(TrspOptions(optimizer=ADAMW_8BIT), CPU)
 
@@ -166,7 +161,7 @@ def test_a_device_that_is_not_served_is_refused_with_the_library_s_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", SimpleNamespace(AdamW8bit=refusing))
-    with pytest.raises(InvalidSpec, match="does not serve on cpu: no kernel for this device$") as caught:
+    with pytest.raises(InvalidSpec, match=r"does not serve on cpu \(no kernel for this device\)") as caught:
         check_device(TrspOptions(optimizer=ADAMW_8BIT), CPU)
     assert caught.value.problems[0].pointer == "/method/optimizer"
 
@@ -179,7 +174,7 @@ def test_it_is_refused_where_it_is_not_installed(
     options: MethodOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(method_checks, "find_spec", lambda _: None)
-    with pytest.raises(InvalidSpec, match="pip install 'trsp\\[quantized\\]'") as caught:
+    with pytest.raises(InvalidSpec, match=r"pip install 'trsp\[quantized\]'") as caught:
         check_optimizer(options)
     assert caught.value.problems[0].pointer == "/method/optimizer"
 

@@ -179,7 +179,7 @@ def test_moments_of_8_bits_lower_the_estimate_of_memory(
         found = preflight(_one_layer_of(tiny_folder("llama"), method), policy)
         needed[optimizer] = found.memory_bytes
     layers = sum(found.facts.layer_parameters)
-    assert needed["adamw"] - needed["adamw8bit"] == pytest.approx(1.5 * 4 * layers, abs=2)
+    assert needed["adamw"] - needed["adamw8bit"] == pytest.approx(1.48 * 4 * layers, abs=2)
 
 
 @pytest.mark.parametrize("before", [True, False])

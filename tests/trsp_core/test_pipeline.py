@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -290,3 +291,27 @@ def test_a_full_disk_is_named_and_the_work_goes_on_afterwards(
         compress(spec, workdir=tmp_path / "out", policy=policy)
     monkeypatch.setattr(Workspace, "save_tensors", real)
     assert compress(spec, workdir=tmp_path / "out", policy=policy).round_trip.ok
+
+
+@pytest.mark.usefixtures("trusting")
+def test_gates_on_parts_go_into_the_report(tiny_folder: Tiny, tmp_path: Path, policy: SourcePolicy) -> None:
+    spec = spec_of(tiny_folder("llama"), gate_parts="attention+mlp", stage2_steps=0)
+    report = compress(spec, workdir=tmp_path / "out", policy=policy)
+    written = json.loads((tmp_path / "out/report.json").read_text())
+    for choice, item in zip(report.plan.rounds, written["plan"]["rounds"], strict=True):
+        assert item["part_scores"].keys() == {"attention", "mlp"}
+        for layer, score in item["scores"].items():
+            parts = [item["part_scores"][name][layer] for name in ("attention", "mlp")]
+            assert score == pytest.approx(sum(parts) / 2)
+        assert choice.part_scores["mlp"][choice.layer] == item["part_scores"]["mlp"][str(choice.layer)]
+
+
+def test_an_optimizer_that_the_device_has_not_is_refused_before_the_folder_is_taken(
+    tiny_folder: Tiny, tmp_path: Path, policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trsp_core.method_checks.find_spec", lambda _: object())
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    spec = spec_of(tiny_folder("llama"), optimizer="adamw8bit")
+    with pytest.raises(InputRefused, match="does not serve on cpu"):
+        compress(spec, workdir=tmp_path / "out", policy=policy)
+    assert not (tmp_path / "out").exists()

@@ -12,9 +12,11 @@ the refit then does harm. Unless it is given, the ridge is the one of `RIDGES` w
 of the windows errs least on the fourth, `NOTHING` among them: where no change helps on held-out windows,
 nothing changes.
 
-The first token of each window is left out (its activations are massive and say nothing). No parameter is
-added. Kept layers are refitted in order, so that each sees what the changed layers before it really produce;
-both streams advance one layer at a time, so that only they and one layer's activations are in memory.
+The first token of each window weighs as much as a `FIRST_TOKEN`th of the window. Models park attention on it, on
+an activation that a single MLP writes and that is a hundred times that of any other token: a refit of that MLP
+which does not hold the first token leaves the model in ruins, one that does costs the other tokens little. No
+parameter is added. Kept layers are refitted in order, so that each sees what the changed layers before it really
+produce; both streams advance one layer at a time, so that only they and one layer's activations are in memory.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ NOTHING = math.inf
 """The ridge under which a projection stays as it is."""
 HELD_OUT = 4
 """Every fourth window judges the ridge."""
+FIRST_TOKEN = 64
+"""A window's first token weighs as much as a 64th of it, at least as much as any other token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,13 @@ def _best_ridge(learned: _Moments, judged: _Moments) -> float:
     return min(errors, key=lambda ridge: (errors[ridge], -ridge))
 
 
+def _counts(inputs: Tensor) -> Tensor:
+    """Return how much each token of `[batch, tokens, inner]` counts, `[batch, tokens, 1]`, fp32."""
+    counts = torch.ones(*inputs.shape[:2], 1, device=inputs.device)
+    counts[:, 0] = max(1.0, inputs.shape[1] / FIRST_TOKEN)
+    return counts
+
+
 @contextmanager
 def _captured(projection: nn.Module) -> Iterator[list[Tensor]]:
     """Collect what the projection reads, `[batch, tokens, inner]`."""
@@ -224,14 +235,15 @@ class _Moments:
 
     def add(self, inputs: Tensor, error: Tensor, wanted: Tensor) -> None:
         """Add a batch: `inputs` `[batch, tokens, inner]`, `error` and `wanted` `[batch, tokens, width]`."""
-        read = inputs[:, 1:].flatten(0, 1).float()
-        missed, target = error[:, 1:].flatten(0, 1).float(), wanted[:, 1:].flatten(0, 1).float()
-        weights = 1 / target.square().mean(dim=1, keepdim=True).clamp(min=1e-12)
+        read = inputs.flatten(0, 1).float()
+        missed, target = error.flatten(0, 1).float(), wanted.flatten(0, 1).float()
+        counts = _counts(inputs).flatten(0, 1)
+        weights = counts / target.square().mean(dim=1, keepdim=True).clamp(min=1e-12)
         weighted = read * weights
         self.gram += (weighted.T @ read).double().cpu()
         self.cross += (missed.T @ weighted).double().cpu()
         self.error += (missed.square().mean(dim=1, keepdim=True) * weights).sum().item()
-        self.weight += len(target)
+        self.weight += counts.sum().item()
 
     def solve(self, ridge: float) -> Tensor:
         """Return the best change of the weight, `[width, inner]`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from trsp_core.export.base import Exported, Exporter, Origin
 from trsp_core.files import write_json_atomically
 from trsp_core.judge import Surroundings, held_out_windows, paired, perplexities_of_folder, speed_of_removal
 from trsp_core.methods.base import Method, TokenCount, Transfer, Work
+from trsp_core.mixed_precision import reduced_products
 from trsp_core.preflight import Preflight
 from trsp_core.progress import StopFn
 from trsp_core.reporting import Reporter
@@ -179,7 +181,7 @@ class CompressionJob:
             "stage1", work.count, f"{self.spec.method.name} chooses {self._how_many()} layers"
         )
         target = self.spec.target
-        with returning_freed_memory():
+        with returning_freed_memory(), self._products():
             plan = kept(method.plan(aimed(work, target)), target)
         write_json_atomically(path, {**plan.to_dict(), "tokens": asdict(work.tokens)})
         return plan
@@ -202,11 +204,15 @@ class CompressionJob:
             return saved.transfer, saved.tokens
         steps = method.transfer_steps(work, plan)
         self.reporter.begin("stage2", steps, "the kept layers learn what the others knew")
-        with returning_freed_memory():
+        with returning_freed_memory(), self._products():
             transfer = method.transfer(work, plan)
         tensors = self._rounded(work.decoder, plan, transfer)
         save_transfer(self.space, transfer, tensors, work.tokens)
         return transfer, work.tokens
+
+    def _products(self) -> AbstractContextManager[object]:
+        """What the choice and the transfer multiply in; everything that is reported is measured outside."""
+        return reduced_products(self.placement.device, weights=self.placement.dtype)
 
     def _rounded(self, decoder: Decoder, plan: PruningPlan, transfer: Transfer) -> dict[str, Tensor]:
         """Return the changed weights that stay, rounded in the model too to the precision of the result."""

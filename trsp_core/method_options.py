@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
+from math import ceil
 from types import new_class
 from typing import Any
 
 from trsp_core.options import option
 
 ADAMW, ADAMW_8BIT = "adamw", "adamw8bit"
+ENOUGH_STEPS = 40
+"""Gradient steps that a short text is read more than once for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +118,14 @@ class TrspOptions(MethodOptions):
         True,
         about="Divide the penalty by the norm of the layer's input, so that it means the same at every width.",
     )
-    stage2_steps: int = option(
-        40, about="Gradient steps of stage 2; 0 leaves only the refit.", unit="steps", at_least=0
+    stage2_steps: int | None = option(
+        None,
+        about="Gradient steps of stage 2; 0 leaves only the refit. Unless given as many as read each calibration"
+        " sequence once, but at least 40 as long as none is read more than three times.",
+        unit="steps",
+        at_least=0,
     )
-    batch_sequences: int = option(4, about="Sequences a gradient step.", unit="sequences", at_least=1)
+    batch_sequences: int = option(1, about="Sequences a gradient step.", unit="sequences", at_least=1)
     learning_rate: float | None = option(
         None,
         about="Peak learning rate of AdamW in stage 2; unless given 1e-4 for full, 1e-3 for lora, 3e-4 for norms+down.",
@@ -140,11 +147,21 @@ class TrspOptions(MethodOptions):
     objective: str = option(
         "distill+lm",
         about="What stage 2 minimises beside the penalty: cross-entropy of the text, KL to the dense model, or"
-        " both equally.",
+        " their mean, weighted by distill_weight.",
         choices=("lm", "distill", "distill+lm"),
     )
+    distill_weight: float = option(
+        0.2, about="Weight of the KL in distill+lm; the cross-entropy has 1.", above=0, at_most=100
+    )
+    own_text: float = option(
+        0.25,
+        about="Share of the refit's text that the dense model writes itself, which holds what the calibration text"
+        " does not show. The gradient steps read it half as often and there distil only.",
+        at_least=0,
+        below=1,
+    )
     schedule: str = option(
-        "penalty",
+        "removed",
         about="How the chosen layers leave: by the paper's penalty, with their update fading to nothing before"
         " the end, or at once before the first step.",
         choices=("penalty", "anneal", "removed"),
@@ -157,8 +174,20 @@ class TrspOptions(MethodOptions):
         above=0,
     )
     checkpoint_every: int = option(
-        20, about="Steps of stage 2 between checkpoints.", unit="steps", at_least=1
+        80, about="Steps of stage 2 between checkpoints.", unit="steps", at_least=1
     )
+
+    @property
+    def own_steps(self) -> float:
+        """Share of the gradient steps that read the model's own text."""
+        return self.own_text / 2
+
+    def steps_for(self, sequences: int) -> int:
+        """Return the gradient steps that `stage2_steps` means for a text of so many sequences."""
+        if self.stage2_steps is not None:
+            return self.stage2_steps
+        once = ceil(sequences / self.batch_sequences)
+        return max(once, min(ENOUGH_STEPS, 3 * once))
 
 
 class Afterwards(ABC):
@@ -182,17 +211,20 @@ class RefitOptions(Afterwards):
     """Options of `+absorb`: the closed-form refit, no gradients."""
 
     ridge: float | None = _as_trsp("ridge")
+    own_text: float = _as_trsp("own_text")
 
     def stage2(self) -> TrspOptions:
         """Return stage 2 without a gradient step."""
-        return TrspOptions(schedule="removed", objective="lm", stage2_steps=0, absorb=True, ridge=self.ridge)
+        return TrspOptions(
+            objective="lm", stage2_steps=0, absorb=True, ridge=self.ridge, own_text=self.own_text
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOptions(Afterwards):
     """Options of `+tune`: plain fine-tuning of what is left, on the text alone."""
 
-    stage2_steps: int = _as_trsp("stage2_steps")
+    stage2_steps: int | None = _as_trsp("stage2_steps")
     batch_sequences: int = _as_trsp("batch_sequences")
     learning_rate: float | None = _as_trsp("learning_rate")
     optimizer: str = _as_trsp("optimizer")
@@ -203,7 +235,7 @@ class TuneOptions(Afterwards):
     def stage2(self) -> TrspOptions:
         """Return stage 2 without penalty, teacher and refit."""
         own = {item.name: getattr(self, item.name) for item in fields(TuneOptions)}
-        return TrspOptions(schedule="removed", objective="lm", absorb=False, **own)
+        return TrspOptions(objective="lm", absorb=False, own_text=0.0, **own)
 
 
 def followed_by(options: type[MethodOptions], after: type[Afterwards]) -> type[MethodOptions]:
@@ -217,4 +249,4 @@ def followed_by(options: type[MethodOptions], after: type[Afterwards]) -> type[M
 def stage2_of(options: MethodOptions) -> TrspOptions | None:
     """Return the options of the gradient steps that a method takes; None where it takes none."""
     stage2 = options.stage2() if isinstance(options, Afterwards) else options
-    return stage2 if isinstance(stage2, TrspOptions) and stage2.stage2_steps else None
+    return stage2 if isinstance(stage2, TrspOptions) and stage2.stage2_steps != 0 else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -20,13 +20,20 @@ from torch import Tensor, nn
 from trsp_core.budget import Passes, batches
 from trsp_core.decoder import Decoder, checkpointed, switched_off
 from trsp_core.errors import NumericalFailure
-from trsp_core.evaluation.losses import final_hidden_states, mean_kl, mean_loss_of_hidden, output_head
+from trsp_core.evaluation.losses import (
+    final_hidden_states,
+    mean_kl,
+    mean_loss_of_hidden,
+    mean_mixture,
+    output_head,
+)
 from trsp_core.gates import gated
 from trsp_core.identity_gap import measuring_gaps
 from trsp_core.method_options import TrspOptions
 from trsp_core.optimizer import States, optimizer_of, restore_states, states_of
 from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.results import StepRecord
+from trsp_core.text import Text
 from trsp_core.trainable import LEARNING_RATES, trainable_parameters
 
 WARMUP_SHARE = 0.1
@@ -90,6 +97,38 @@ def residual_factor(step: int, steps: int) -> float:
     return max(0.0, 1 - (step + 1) / last)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one step reads.
+
+    Attributes:
+        rows: Places in the text, the calibration sequences first and then those that the model wrote itself.
+        own: Whether it is the model's own text.
+    """
+
+    rows: tuple[int, ...]
+    own: bool
+
+
+def own_steps_before(step: int, share: float) -> int:
+    """Return how many of the first `step` steps read the model's own text, spread evenly."""
+    return math.floor(step * share + 1e-9)
+
+
+def reading_of_step(step: int, batch: int, given: int, own: int, *, share: float, seed: int) -> Reading:
+    """Return what the 0-based `step` reads: each kind of text in its own order, epoch after epoch.
+
+    Args:
+        batch: Sequences a step.
+        given, own: Calibration sequences and sequences that the model wrote itself.
+        share: Share of the steps that read the latter.
+    """
+    before = own_steps_before(step, share) if own else 0
+    if own and own_steps_before(step + 1, share) > before:
+        return Reading(tuple(given + row for row in rows_of_step(before, batch, own, seed)), own=True)
+    return Reading(tuple(rows_of_step(step - before, batch, given, seed)), own=False)
+
+
 def rows_of_step(step: int, batch: int, sequences: int, seed: int) -> list[int]:
     """Return which sequences the 0-based `step` sees: each epoch is a fresh permutation drawn from the seed."""
     rows = []
@@ -102,7 +141,7 @@ def rows_of_step(step: int, batch: int, sequences: int, seed: int) -> list[int]:
 
 def transfer(
     decoder: Decoder,
-    windows: Tensor,
+    text: Text,
     removed: Sequence[int],
     options: TrspOptions,
     *,
@@ -118,9 +157,10 @@ def transfer(
 
     Args:
         decoder: The model with all its layers.
-        windows: Calibration ids, `[sequences, tokens]`.
+        text: What the steps read.
         removed: The chosen layers.
-        teacher: The dense model's final hidden states, `[sequences, tokens, hidden]`; needed to distil.
+        teacher: The dense model's final hidden states on all of the text, `[sequences, tokens, hidden]`; needed
+            to distil.
         seed: Seed of the order of the sequences and of the adapters.
         resume: Where to go on; the model must be as it was before the first step.
         on_checkpoint: Gets a snapshot every `options.checkpoint_every` steps; its tensors are the live ones.
@@ -131,13 +171,13 @@ def transfer(
     """
     gone = removed if options.schedule == "removed" else ()
     with trainable_parameters(decoder, options, gone, seed=seed) as parameters:
-        trainer = _Trainer(decoder, windows, removed, options, passes, teacher, seed, parameters, should_stop)
+        trainer = _Trainer(decoder, text, removed, options, passes, teacher, seed, parameters, should_stop)
         optimizer = trainer.optimizer(resume)
         records = list(resume.records) if resume else []
-        for step in range(len(records), options.stage2_steps):
+        for step in range(len(records), trainer.steps):
             records.append(trainer.step(optimizer, step))
             on_step(records[-1])
-            if (step + 1) % options.checkpoint_every == 0 and step + 1 < options.stage2_steps:
+            if (step + 1) % options.checkpoint_every == 0 and step + 1 < trainer.steps:
                 on_checkpoint(_snapshot(records, parameters, optimizer))
     return tuple(records)
 
@@ -164,7 +204,7 @@ class _Trainer:
     """The fixed surroundings of the steps."""
 
     decoder: Decoder
-    windows: Tensor
+    text: Text
     removed: Sequence[int]
     options: TrspOptions
     passes: Passes
@@ -172,6 +212,10 @@ class _Trainer:
     seed: int
     parameters: Mapping[str, nn.Parameter]
     should_stop: StopFn
+
+    @property
+    def steps(self) -> int:
+        return self.options.steps_for(len(self.text.given))
 
     @property
     def peak_rate(self) -> float:
@@ -189,12 +233,11 @@ class _Trainer:
 
     def step(self, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
         """Take one step and say what it cost."""
-        rate = learning_rate(step, self.options.stage2_steps, self.peak_rate)
+        rate = learning_rate(step, self.steps, self.peak_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        rows = rows_of_step(step, self.options.batch_sequences, len(self.windows), self.seed)
         optimizer.zero_grad(set_to_none=True)
-        record = self._accumulate(rows, step, rate)
+        record = self._accumulate(self._reading(step), step, rate)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
         if not math.isfinite(record.loss) or not norm.isfinite():
             raise NumericalFailure(
@@ -204,15 +247,20 @@ class _Trainer:
         optimizer.step()
         return record
 
-    def _accumulate(self, rows: Sequence[int], step: int, rate: float) -> StepRecord:
+    def _reading(self, step: int) -> Reading:
+        given, own = len(self.text.given), len(self.text.own)
+        share, batch = self.options.own_steps, self.options.batch_sequences
+        return reading_of_step(step, batch, given, own, share=share, seed=self.seed)
+
+    def _accumulate(self, reading: Reading, step: int, rate: float) -> StepRecord:
         """Add up the gradients of all rows, a few at a time."""
         sums: dict[str, float] = dict.fromkeys(("loss", "gap", "lm", "distill"), 0.0)
         parts = _Parts(torch.zeros(()), 0.0, None, None)
-        for some in batches(torch.tensor(rows), self.passes.gradient_rows):
+        for some in batches(torch.tensor(reading.rows), self.passes.gradient_rows):
             raise_if_stopped(self.should_stop)
-            share = len(some) / len(rows)
+            share = len(some) / len(reading.rows)
             with self._surroundings(step) as found:
-                parts = self._loss(some, found)
+                parts = self._loss(some, found, own=reading.own)
                 (parts.total * share).backward()  # type: ignore[no-untyped-call]
             sums["loss"] += parts.total.item() * share
             sums["gap"] += parts.gap * share
@@ -254,31 +302,30 @@ class _Trainer:
     def _factor(self, step: int) -> float:
         if self.options.schedule != "anneal":
             return 1.0
-        return residual_factor(step, self.options.stage2_steps)
+        return residual_factor(step, self.steps)
 
-    def _loss(self, rows: Tensor, found: dict[int, Tensor]) -> _Parts:
-        ids = self.windows[rows].to(self.decoder.device)
+    def _loss(self, rows: Tensor, found: dict[int, Tensor], *, own: bool) -> _Parts:
+        ids = self.text.everything[rows].to(self.decoder.device)
         hidden = final_hidden_states(self.decoder.model, ids)
-        lm, distill = self._objectives(hidden, ids, rows)
-        terms = [term for term in (lm, distill) if term is not None]
-        total = torch.stack(terms).mean()
+        objective = "distill" if own else self.options.objective
+        parts = self._objective(objective, hidden, ids, rows)
         penalty = torch.stack(list(found.values())).sum() if found else hidden.new_zeros(())
+        total = parts.total
         if self.options.schedule == "penalty":
             total = total + self.options.lambda2 * penalty
-        gap = penalty.item() / max(1, len(found))
-        return _Parts(total, gap, _number(lm), _number(distill))
+        return replace(parts, total=total, gap=penalty.item() / max(1, len(found)))
 
-    def _objectives(self, hidden: Tensor, ids: Tensor, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def _objective(self, name: str, hidden: Tensor, ids: Tensor, rows: Tensor) -> _Parts:
         head = output_head(self.decoder.model)
-        lm = distill = None
-        if self.options.objective != "distill":
+        if name == "lm":
             lm = mean_loss_of_hidden(hidden, head, ids)
-        if self.options.objective != "lm":
-            if self.teacher is None:
-                raise ValueError("an objective that distils needs the teacher's states")
-            distill = mean_kl(hidden, head, self.teacher[rows].to(hidden.device), head)
-        return lm, distill
-
-
-def _number(term: Tensor | None) -> float | None:
-    return None if term is None else term.item()
+            return _Parts(lm, 0.0, lm.item(), None)
+        if self.teacher is None:
+            raise ValueError("an objective that distils needs the teacher's states")
+        wanted = self.teacher[rows].to(hidden.device)
+        if name == "distill":
+            distill = mean_kl(hidden, head, wanted, head)
+            return _Parts(distill, 0.0, None, distill.item())
+        weight = self.options.distill_weight
+        mixed = mean_mixture(hidden, head, ids, wanted, distill_weight=weight)
+        return _Parts(mixed.total, 0.0, mixed.lm, mixed.distill)

@@ -144,9 +144,15 @@ def refits_of(work: Work, plan: PruningPlan) -> int:
 
 
 def refit_gaps(
-    work: Work, plan: PruningPlan, *, ridge: float | None, steps_before: int = 0, steps_after: int = 0
+    work: Work,
+    windows: Tensor,
+    plan: PruningPlan,
+    *,
+    ridge: float | None,
+    steps_before: int = 0,
+    steps_after: int = 0,
 ) -> Transfer:
-    """Refit the projection before each gap, if the architecture's MLP output allows it.
+    """Refit the projection before each gap on `[sequences, tokens]` of text, if the MLP output allows it.
 
     `steps_before` and `steps_after` say which other steps of the stage stand around it, for the progress.
     """
@@ -168,14 +174,14 @@ def refit_gaps(
 
     refits = absorb(
         work.decoder,
-        work.windows,
+        windows,
         plan.removed,
         ridge=ridge,
         passes=work.passes,
         on_refit=tell,
         should_stop=work.should_stop,
     )
-    work.tokens.forward += 3 * work.windows.numel()
+    work.tokens.forward += 3 * windows.numel()
     changed = frozenset(work.decoder.mlp_output_name(refit.layer) for refit in refits)
     return Transfer(changed=changed, refits=refits, notes=tuple(_left_out(work.decoder, plan)))
 

@@ -13,13 +13,16 @@ from trsp_core.decoder import assign
 from trsp_core.identity_gap import gaps_of
 from trsp_core.method_options import MethodOptions, TrspOptions
 from trsp_core.methods.base import Transfer, Work, joined, refit_gaps, refits_of, tell_choice
+from trsp_core.own_text import own_sequences, written_by
 from trsp_core.results import PruningPlan, StepRecord
 from trsp_core.stage1 import GateState, GateStep, choose_layers, plan_of
 from trsp_core.stage2 import Snapshot, transfer
 from trsp_core.teacher import teacher_states
+from trsp_core.text import Text
 from trsp_core.trainable import changed_names
 
 _GATES, _REFIT, _STEPS, _TEACHER, _GAPS = "stage1", "refit", "stage2", "teacher.bin", "identity_gap"
+_OWN = "own_text"
 GATE_TOKENS = 2_048
 """Tokens that stage 1 reads unless told otherwise."""
 GAP_SEQUENCES = 8
@@ -63,7 +66,10 @@ class Trsp:
     def transfer_steps(self, work: Work, plan: PruningPlan) -> int:
         """Return the number of gradient steps and refits."""
         refits = refits_of(work, plan) if self._refits_early or self._refits_late else 0
-        return self.options.stage2_steps + refits
+        return self._count_of_steps(work) + refits
+
+    def _count_of_steps(self, work: Work) -> int:
+        return self.options.steps_for(len(work.windows))
 
     def transfer(self, work: Work, plan: PruningPlan) -> Transfer:
         """Run stage 2: the gradient steps, and the refit at the moment when the layers go.
@@ -71,13 +77,14 @@ class Trsp:
         Under `removed` that moment is before the first step, under `penalty` after the last one; `anneal`
         leaves nothing to refit.
         """
-        teacher = self._teacher(work)
+        text = self._text(work)
+        teacher = self._teacher(work, text)
         if self.options.schedule == "removed":
-            return joined(self._early_refit(work, plan), self._steps(work, plan, teacher))
+            return joined(self._early_refit(work, text, plan), self._steps(work, text, plan, teacher))
         before = self._gaps_before(work, plan)
-        steps = self._steps(work, plan, teacher)
+        steps = self._steps(work, text, plan, teacher)
         after = self._gaps_after(work, plan)
-        refit = self._late_refit(work, plan)
+        refit = self._late_refit(work, text, plan)
         return replace(
             joined(steps, refit),
             identity_gap={layer: (before[layer], after[layer]) for layer in plan.removed},
@@ -96,18 +103,36 @@ class Trsp:
         work.workspace.save(_GATES, state.to_dict())
         tell_choice(work, state.order, state.rounds[-1])
 
-    def _teacher(self, work: Work) -> Tensor | None:
-        """Return the dense model's states, taken before anything changes; None where nothing distils."""
-        if self.options.objective == "lm" or self.options.stage2_steps == 0:
-            return None
-        path = work.workspace.checkpoint / _TEACHER
-        if not path.exists():
-            work.tokens.forward += work.windows.numel()
-        return teacher_states(
-            work.decoder, work.windows, path=path, passes=work.passes, should_stop=work.should_stop
+    def _text(self, work: Work) -> Text:
+        """Return what refit and steps read; the model's own part is written before anything changes."""
+        sequences, length = work.windows.shape
+        count = own_sequences(sequences, length, self.options.own_text)
+        if count == 0 or not (self.options.absorb or self._count_of_steps(work)):
+            return Text.of(work.windows)
+        saved = work.workspace.load_tensors(_OWN)
+        if saved:
+            return Text(work.windows, saved[0]["ids"])
+        work.reporter.step(0, self._most_steps(work), f"the dense model writes {count} sequences")
+        own = written_by(
+            work.decoder, sequences=count, length=length, seed=work.seed, should_stop=work.should_stop
         )
+        work.workspace.save_tensors(_OWN, {"ids": own}, {})
+        work.tokens.forward += own.numel()
+        return Text(work.windows, own)
 
-    def _early_refit(self, work: Work, plan: PruningPlan) -> Transfer:
+    def _most_steps(self, work: Work) -> int:
+        return max(1, self._count_of_steps(work))
+
+    def _teacher(self, work: Work, text: Text) -> Tensor | None:
+        """Return the dense model's states, taken before anything changes; None where nothing distils."""
+        if self._count_of_steps(work) == 0 or (self.options.objective == "lm" and len(text.own) == 0):
+            return None
+        path, read = work.workspace.checkpoint / _TEACHER, text.everything
+        if not path.exists():
+            work.tokens.forward += read.numel()
+        return teacher_states(work.decoder, read, path=path, passes=work.passes, should_stop=work.should_stop)
+
+    def _early_refit(self, work: Work, text: Text, plan: PruningPlan) -> Transfer:
         """Refit before the steps, or take the refitted weights from the checkpoint."""
         if not self._refits_early:
             return Transfer()
@@ -116,16 +141,18 @@ class Trsp:
             tensors, about = saved
             assign(work.decoder, tensors)
             return _refit_from(about, tensors)
-        refit = refit_gaps(work, plan, ridge=self.options.ridge, steps_after=self.options.stage2_steps)
+        after = self._count_of_steps(work)
+        refit = refit_gaps(work, text.mixed, plan, ridge=self.options.ridge, steps_after=after)
         tensors = {name: work.decoder.model.get_parameter(name).detach() for name in refit.changed}
         about = {"refits": [asdict(item) for item in refit.refits], "notes": list(refit.notes)}
         work.workspace.save_tensors(_REFIT, tensors, about)
         return refit
 
-    def _late_refit(self, work: Work, plan: PruningPlan) -> Transfer:
+    def _late_refit(self, work: Work, text: Text, plan: PruningPlan) -> Transfer:
         if not self._refits_late:
             return Transfer()
-        return refit_gaps(work, plan, ridge=self.options.ridge, steps_before=self.options.stage2_steps)
+        before = self._count_of_steps(work)
+        return refit_gaps(work, text.mixed, plan, ridge=self.options.ridge, steps_before=before)
 
     @property
     def _refits_early(self) -> bool:
@@ -135,15 +162,15 @@ class Trsp:
     def _refits_late(self) -> bool:
         return self.options.absorb and self.options.schedule == "penalty"
 
-    def _steps(self, work: Work, plan: PruningPlan, teacher: Tensor | None) -> Transfer:
+    def _steps(self, work: Work, text: Text, plan: PruningPlan, teacher: Tensor | None) -> Transfer:
         """Run the gradient steps from where the last checkpoint left them."""
-        if self.options.stage2_steps == 0:
+        if self._count_of_steps(work) == 0:
             return Transfer()
         saved = work.workspace.load_tensors(_STEPS)
         resume = Snapshot.of(saved[1]["step"], saved[1]["records"], saved[0]) if saved else None
         records = transfer(
             work.decoder,
-            work.windows,
+            text,
             plan.removed,
             self.options,
             passes=work.passes,
@@ -169,7 +196,7 @@ class Trsp:
             **{name: value for name, value in parts.items() if value is not None},
         }
         total = self.transfer_steps(work, plan)
-        earlier = total - self.options.stage2_steps if self._refits_early else 0
+        earlier = total - self._count_of_steps(work) if self._refits_early else 0
         work.reporter.step(
             earlier + record.step,
             total,
@@ -188,7 +215,7 @@ class Trsp:
 
     def _gaps_after(self, work: Work, plan: PruningPlan) -> dict[int, float]:
         """Return what is left; a layer that was faded out hands on exactly what it gets."""
-        if self.options.schedule == "anneal" and self.options.stage2_steps:
+        if self.options.schedule == "anneal" and self._count_of_steps(work):
             return dict.fromkeys(plan.removed, 0.0)
         return self._measure_gaps(work, plan)
 

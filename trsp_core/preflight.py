@@ -200,10 +200,16 @@ def _memory(spec: CompressionSpec, facts: ModelFacts) -> int:
     return _RUNTIME_BYTES + int(1.4 * weights) + int(most * layers)
 
 
+def stage2_of(options: MethodOptions) -> TrspOptions | None:
+    """Return what a method does to the kept weights in the terms of stage 2; None where it has no stage 2."""
+    stage2 = options.stage2() if isinstance(options, Afterwards) else options
+    return stage2 if isinstance(stage2, TrspOptions) else None
+
+
 def _kept_a_weight(options: MethodOptions) -> float:
     """Return the floats that stage 2 keeps a weight of the layers: gradients and AdamW's two moments."""
-    stage2 = options.stage2() if isinstance(options, Afterwards) else options
-    if not isinstance(stage2, TrspOptions) or not stage2.stage2_steps:
+    stage2 = stage2_of(options)
+    if stage2 is None or not stage2.stage2_steps:
         return 0.0
     return 3 * {"full": 1.0, "norms+down": 0.3, "lora": 0.1}[stage2.trainable]
 

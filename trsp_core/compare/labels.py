@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-LETTER = 6.5
+LETTER = 6.9
 """Width of a letter of the pictures' text, in units of the picture."""
 _ASCENT, _DESCENT = 10.0, 4.0
 _MARK = 6.0
@@ -70,9 +71,25 @@ class Label:
         return Box(left, self.y - _ASCENT, left + width, self.y + _DESCENT)
 
 
-def placed(marks: Sequence[tuple[str, float, float]], area: Box) -> tuple[Label, ...]:
-    """Return a label for each `(name, x, y)`, in order: the nearest free place, else the one that hides least."""
-    taken = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for _, x, y in marks]
+def along(points: Sequence[tuple[float, float]]) -> tuple[Box, ...]:
+    """Return what the upright and level pieces of a line cover."""
+    return tuple(
+        Box(min(x, to_x) - 1, min(y, to_y) - 1, max(x, to_x) + 1, max(y, to_y) + 1)
+        for (x, y), (to_x, to_y) in pairwise(points)
+    )
+
+
+def placed(
+    marks: Sequence[tuple[str, float, float]], area: Box, clear: Sequence[Box] = ()
+) -> tuple[Label, ...]:
+    """Return a label for each `(name, x, y)`, in order: the nearest free place, else the one that hides least.
+
+    Args:
+        marks: Names and the middles of their marks.
+        area: What no label leaves, if it can.
+        clear: What else is to be seen.
+    """
+    taken = [*clear, *(Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for _, x, y in marks)]
     found: list[Label] = []
     for name, x, y in marks:
         inside = [label for label in _candidates(name, x, y) if label.box.within(area)]

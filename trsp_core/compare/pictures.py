@@ -7,15 +7,18 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from trsp_core.compare.labels import Box, Label, placed
+from trsp_core.compare.labels import Box, Label, along, placed
 from trsp_core.report.charts import WIDTH, tick
 from trsp_core.report.facts import Fact
 from trsp_core.report.numbers import ordinal
 from trsp_core.report.svg import Scale, line, picture, polyline, tag, text
 
 _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 330.0, 52.0, WIDTH - 12, 34.0, 286.0
+_AREA = Box(_LEFT, 20, WIDTH, _BOTTOM)
 LEAST_SHARE = 1e-3
 """Costs below this share of the largest are drawn there: a method that costs nothing has no place on a log axis."""
+WORTH_SEEING = 20.0
+"""Multiples of the dense perplexity, or of the best where that is more, above which a row stands at the edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +38,33 @@ def cost_floor(costs: Sequence[float]) -> float:
 
 def cost_panel(marks: Sequence[Mark], front: Sequence[Mark], dense: Fact, *, label: str) -> Markup:
     """Return perplexity over seconds, both logarithmic, with the best that each cost buys joined by steps."""
-    floor = cost_floor([mark.cost.value for mark in marks])
-    values = [dense.value, *(mark.perplexity.value for mark in marks)]
-    x = Scale(floor * 0.8, max([floor * 2, *(mark.cost.value for mark in marks)]) * 1.4, _LEFT, _RIGHT, True)
-    y = Scale(min(values) / 1.1, max(values) * 1.15, _BOTTOM, _TOP, True)
-    spots = {mark.name: (x(max(floor, mark.cost.value)), y(mark.perplexity.value)) for mark in marks}
-    labels = placed([(name, *spot) for name, spot in spots.items()], Box(_LEFT, 20, WIDTH, _BOTTOM))
-    parts = [_axes(x, y), _dense(dense, y), _steps([spots[mark.name] for mark in front])]
-    parts += [_leader(item, spots[item.words]) for item in labels if item.far]
-    parts += [_mark(mark, spots[mark.name]) for mark in marks]
+    costs = [mark.cost.value for mark in marks]
+    floor, edge = cost_floor(costs), perplexity_edge([mark.perplexity.value for mark in marks], dense.value)
+    x = Scale(floor * 0.8, max([floor * 2, *costs]) * 1.4, _LEFT, _RIGHT, True)
+    least = min([dense.value, *(mark.perplexity.value for mark in marks)])
+    y = Scale(least / 1.3, edge * 1.1, _BOTTOM, _TOP, True)
+    spots = [(x(max(floor, mark.cost.value)), y(min(edge, mark.perplexity.value))) for mark in marks]
+    names = [_name(mark, edge) for mark in marks]
+    steps = _steps([spots[marks.index(mark)] for mark in front])
+    note = Label(f"dense {dense.text}", _LEFT + 4, y(dense.value) + 15, "start", far=False)
+    clear = [*along(steps), *along([(_LEFT, y(dense.value)), (_RIGHT, y(dense.value))]), note.box]
+    labels = placed([(name, *spot) for name, spot in zip(names, spots, strict=True)], _AREA, clear)
+    parts = [_axes(x, y), _dense(dense, note), polyline(steps, "r-front")]
+    parts += [_leader(item, spot) for item, spot in zip(labels, spots, strict=True) if item.far]
+    parts += [_mark(mark, spot, edge) for mark, spot in zip(marks, spots, strict=True)]
     parts += [text(item.x, item.y, item.words, anchor=item.anchor, kind="r-text r-halo") for item in labels]
     return picture(WIDTH, _HEIGHT, label, *parts)
+
+
+def perplexity_edge(values: Sequence[float], dense: float) -> float:
+    """Return the largest perplexity that is drawn where it is, so that one ruined model does not flatten the rest."""
+    worth = WORTH_SEEING * max(dense, min(values, default=dense))
+    return min(max([dense, *values]), worth)
+
+
+def _name(mark: Mark, edge: float) -> str:
+    """Return a mark's name; beyond the edge with the figure that its place no longer tells."""
+    return f"{mark.name} ({mark.perplexity.text})" if mark.perplexity.value > edge else mark.name
 
 
 def _axes(x: Scale, y: Scale) -> Markup:
@@ -60,35 +79,39 @@ def _axes(x: Scale, y: Scale) -> Markup:
     return tag("g", *parts)
 
 
-def _dense(dense: Fact, y: Scale) -> Markup:
-    level = y(dense.value)
+def _dense(dense: Fact, note: Label) -> Markup:
+    """Draw the level of the dense model, its name below the line."""
     figure = tag("tspan", dense.text, **dense.attributes())
+    level = note.y - 15
     return tag(
         "g",
         line(_LEFT, level, _RIGHT, level, "r-dense"),
-        text(_RIGHT, level + 15, Markup("dense {}").format(figure), anchor="end", kind="r-text r-axis"),
+        text(note.x, note.y, Markup("dense {}").format(figure), kind="r-text r-axis"),
     )
 
 
-def _steps(spots: Sequence[tuple[float, float]]) -> Markup:
-    """Join the best at each cost: flat until the next better one."""
-    corners = []
+def _steps(spots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the corners that join the best at each cost: flat until the next better one."""
+    corners: list[tuple[float, float]] = []
     for place, (x, y) in enumerate(spots):
         corners += [(x, spots[place - 1][1])] if place else []
         corners.append((x, y))
-    return polyline([*corners, (_RIGHT, corners[-1][1])] if corners else [], "r-front")
+    return [*corners, (_RIGHT, corners[-1][1])] if corners else []
 
 
 def _leader(label: Label, spot: tuple[float, float]) -> Markup:
     return line(*spot, label.x, label.y - 4, "r-leader")
 
 
-def _mark(mark: Mark, spot: tuple[float, float]) -> Markup:
+def _mark(mark: Mark, spot: tuple[float, float], edge: float) -> Markup:
+    """Draw a circle, or at the edge an arrow that points to where the row would be."""
     words = f"{mark.name}: {mark.perplexity.text} after {mark.cost.text}"
-    marks = mark.perplexity.attributes()
-    return tag(
-        "circle", tag("title", words), cx=spot[0], cy=spot[1], r=5.5, class_=f"r-spot {mark.kind}", **marks
-    )
+    about = {"class_": f"r-spot {mark.kind}", **mark.perplexity.attributes()}
+    x, y = spot
+    if mark.perplexity.value > edge:
+        arrow = f"{x:.1f},{y - 7:.1f} {x + 6:.1f},{y + 4:.1f} {x - 6:.1f},{y + 4:.1f}"
+        return tag("polygon", tag("title", words), points=arrow, **about)
+    return tag("circle", tag("title", words), cx=x, cy=y, r=5.5, **about)
 
 
 def layers_taken(rows: Sequence[tuple[str, Sequence[int]]], layers: int, *, label: str) -> Markup:

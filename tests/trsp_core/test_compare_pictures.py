@@ -89,12 +89,21 @@ def mark(name: str, cost: float, perplexity: float) -> Mark:
 
 
 def test_the_cheaper_is_further_left_and_the_better_is_lower() -> None:
-    marks = [mark("slow and good", 400.0, 20.0), mark("quick and bad", 4.0, 200.0), mark("free", 0.0, 900.0)]
+    marks = [mark("slow and good", 400.0, 20.0), mark("quick and bad", 4.0, 200.0), mark("free", 0.0, 250.0)]
     drawn = str(cost_panel(marks, marks[:1], Fact(13.0, "13", "/dense"), label="x"))
     spots = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)]
     assert spots[2][0] < spots[1][0] < spots[0][0]
     assert spots[2][1] < spots[1][1] < spots[0][1]
     assert "dense" in drawn
+
+
+def test_a_ruined_model_stands_at_the_edge_with_its_figure_and_does_not_flatten_the_rest() -> None:
+    marks = [mark("good", 400.0, 20.0), mark("fair", 40.0, 40.0), mark("ruined", 4.0, 5e6)]
+    drawn = str(cost_panel(marks, marks[:1], Fact(13.0, "13", "/dense"), label="x"))
+    good, fair = (float(y) for y in re.findall(r'cy="([\d.]+)"', drawn))
+    assert good - fair > 30
+    assert drawn.count("<polygon") == 1
+    assert "ruined (5000000.0)" in drawn
 
 
 @pytest.mark.parametrize(("costs", "floor"), [([400.0, 0.0], 0.4), ([0.0], 0.01), ([], 0.01)])

@@ -208,12 +208,10 @@ def test_nothing_is_compared_with_a_dense_model_that_fails(
 def test_a_text_that_is_too_short_leaves_no_folder(
     tiny_folder: Tiny, text: str, rows: Rows, tmp_path: Path, policy: SourcePolicy
 ) -> None:
-    request = make_request(
-        tiny_folder("llama"),
-        text,
-        "last",
-        calibration={"set": text, "sequences": 9999, "sequence_length": 32},
-    )
+    few = tmp_path / "few.jsonl"
+    few.write_text(json.dumps({"a name as long as a window of text": 1, "text": "few"}))
+    calibration = {"set": f"jsonl:{few}", "sequences": 4, "sequence_length": 32}
+    request = make_request(tiny_folder("llama"), text, "last", calibration=calibration)
     with pytest.raises(CalibrationRefused):
         compare(request, workdir=tmp_path / "out", policy=policy)
     assert not (tmp_path / "out").exists()

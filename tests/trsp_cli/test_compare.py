@@ -100,7 +100,7 @@ def _struck(out: Path, number: signal.Signals) -> subprocess.CompletedProcess[st
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(number)
-    said, error = process.communicate(timeout=60)
+    said, error = process.communicate(timeout=120)
     return subprocess.CompletedProcess(command, process.returncode, said, error)
 
 
@@ -122,5 +122,5 @@ def test_the_same_command_goes_on_with_the_row_that_was_struck(
     assert said.code == 0, said.err
     assert [row["label"] for row in said.json["rows"]] == ["dense", "last", "random"]
     assert said.json["rows"][0]["result"]["peak_rss_bytes"] == kept["result"]["peak_rss_bytes"]
-    assert "dense" not in said.err.partition("last:")[0].partition("random:")[0]
+    assert "dense:" not in said.err
     assert {path.name for path in out.iterdir()} == RESULT

@@ -54,8 +54,8 @@ class Entry:
 
 
 def _read_entries(value: Any, pointer: str) -> tuple[Entry, ...]:
-    if not isinstance(value, (list, tuple)) or not value:
-        raise InvalidSpec(Problem(pointer, "must be a list of at least one method.", value))
+    if not isinstance(value, (list, tuple)):
+        raise InvalidSpec(Problem(pointer, "must be a list of methods.", repr(value)))
     problems: list[Problem] = []
     found = [entry for entry in (_entry(item, pointer, n, problems) for n, item in enumerate(value)) if entry]
     if problems:
@@ -110,9 +110,11 @@ class ComparisonRequest:
         if self.evaluation.speed is not None:
             message = "is not measured by a comparison; leave it out and ask `trsp evaluate` for it."
             problems.append(Problem("/evaluation/speed", message, True))
+        if not self.methods:
+            problems.append(Problem("/methods", "must be a list of at least one method.", []))
         if problems:
             raise InvalidSpec(*problems)
-        self.spec_of(self.methods[0])
+        self.spec_of(self.entries[0])
 
     def _twice(self) -> list[Problem]:
         taken = [DENSE, DENSE_TUNED]
@@ -169,7 +171,7 @@ class ComparisonRequest:
     def unprotected(self) -> CompressionSpec:
         """Return the job of a method that any target suits, so that it is refused only what all would be."""
         free = MethodSpec(name="sleb", options=BaselineOptions(protect_first=0, protect_last=0))
-        return self.spec_of(replace(self.methods[0], method=free))
+        return self.spec_of(replace(self.entries[0], method=free))
 
     @classmethod
     def from_dict(cls, data: Any) -> ComparisonRequest:

@@ -13,6 +13,7 @@ _WHOLE = {
     "/calibration": "--calibration",
     "/calibration/set": "--calibration",
     "/method": "--method",
+    "/methods": "--methods",
     "/method/name": "--method",
 }
 _SECTIONS = ("target", "calibration", "method", "evaluation", "export", "dtype")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from trsp_cli import jobs, local
+from trsp_cli.compare import compare
 from trsp_cli.demo import demo
 from trsp_cli.doctor import doctor
 from trsp_cli.export import export
@@ -32,6 +33,7 @@ app.command()(up)
 app.command()(demo)
 app.command()(doctor)
 local.register(app)
+app.command()(compare)
 app.command()(export)
 app.command()(replay)
 app.add_typer(jobs.app, name="jobs")

@@ -7,7 +7,7 @@ Words that come from outside are shown as they are: neither as markup nor as ter
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -67,7 +67,7 @@ class ProgressView:
 
     def update(self, event: Progress | Mapping[str, Any]) -> None:
         """Take an event, or its JSON form, and show it if the last one shown is old enough."""
-        event = event if isinstance(event, Progress) else read_progress(event)
+        event = event if isinstance(event, Progress) else Progress.from_dict(event)
         before, self._last = self._last, event
         self._figures = event.layers or self._figures
         self._chosen = event.chosen or self._chosen
@@ -88,21 +88,6 @@ def _turned(before: Progress | None, event: Progress) -> bool:
     if before is None or before.stage != event.stage:
         return True
     return before.step < before.total and event.step >= event.total
-
-
-def read_progress(data: Mapping[str, Any]) -> Progress:
-    """Read what `Progress.to_dict` wrote; fields that this version does not know are passed over."""
-    return Progress(
-        stage=data["stage"],
-        step=data["step"],
-        total=data["total"],
-        overall=data["overall"],
-        eta_seconds=data.get("eta_seconds"),
-        message=data.get("message") or "",
-        metrics=data.get("metrics") or {},
-        layers={int(layer): value for layer, value in (data.get("layers") or {}).items()},
-        chosen=tuple(data.get("chosen") or ()),
-    )
 
 
 def plain_line(event: Progress) -> str:
@@ -317,6 +302,56 @@ def print_summary(console: Console, report: Mapping[str, Any]) -> None:
 def print_evaluation(console: Console, data: Mapping[str, Any]) -> None:
     """Print the figures of `trsp evaluate`: drawn on a terminal, plain text elsewhere."""
     _print(console, evaluation_table, evaluation_text, data)
+
+
+def comparison_cells(data: Mapping[str, Any]) -> Cells:
+    """Return the table of a `comparison.json`: a row a method, perplexity of each text with its change, costs."""
+    texts = list(data["texts"])
+    names = [name for text in texts for name in (printable(text), "×")]
+    return [("", *names, "choosing", "transfer", "gradient tokens", "forward tokens", "peak memory")] + [
+        (printable(row["label"]), *_comparison_figures(row, texts)) for row in data["rows"]
+    ]
+
+
+def _comparison_figures(row: Mapping[str, Any], texts: Sequence[str]) -> tuple[str, ...]:
+    result = row["result"]
+    if result is None:
+        return ("refused" if row["problem"]["refused"] else "failed", *[""] * (2 * len(texts) + 4))
+    figures = [
+        words
+        for name in texts
+        for words in (
+            numbers.significant(result["perplexity"][name]),
+            numbers.ratio(result["against_dense"][name]),
+        )
+    ]
+    return (
+        *figures,
+        numbers.seconds(result["choosing_seconds"]),
+        numbers.seconds(result["transfer_seconds"]),
+        numbers.whole(result["gradient_tokens"]),
+        numbers.whole(result["forward_tokens"]),
+        numbers.size(result["peak_rss_bytes"]),
+    )
+
+
+def comparison_table(data: Mapping[str, Any]) -> Table:
+    """Return the table of a `comparison.json` for a terminal."""
+    return _drawn(printable(data["model"]["reference"]), comparison_cells(data))
+
+
+def comparison_text(data: Mapping[str, Any]) -> str:
+    """Return the same table as plain text, aligned, one row a line."""
+    return _aligned(printable(data["model"]["reference"]), comparison_cells(data))
+
+
+def print_comparison(console: Console, data: Mapping[str, Any]) -> None:
+    """Print the table of a `comparison.json`, and after it why a row has no figures."""
+    _print(console, comparison_table, comparison_text, data)
+    for row in data["rows"]:
+        if row["problem"]:
+            words = printable(f"{row['label']}: {row['problem']['message']}")
+            console.print(Text(words), soft_wrap=True)
 
 
 def _print(

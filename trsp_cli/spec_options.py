@@ -116,6 +116,19 @@ def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
+def key_and_value(setting: str) -> tuple[str, str]:
+    """Return the two sides of a `--set`.
+
+    Raises:
+        Usage: If it is not of the form `key=value`.
+    """
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        message = f"is {setting!r}; it must be key=value, such as stage2_steps=40."
+        raise Usage(Problem("--set", message, setting))
+    return key, text
+
+
 def with_settings(spec: Mapping[str, Any], settings: list[str] | None) -> dict[str, Any]:
     """Return the spec with each `key=value` of `--set` put in: a method option, or a dotted path.
 
@@ -124,10 +137,7 @@ def with_settings(spec: Mapping[str, Any], settings: list[str] | None) -> dict[s
     """
     result = json.loads(json.dumps(spec))
     for setting in settings or []:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            message = f"is {setting!r}; it must be key=value, such as stage2_steps=40."
-            raise Usage(Problem("--set", message, setting))
+        key, text = key_and_value(setting)
         if key in _FIELDS:
             result[key] = text
             continue
@@ -137,7 +147,7 @@ def with_settings(spec: Mapping[str, Any], settings: list[str] | None) -> dict[s
         *path, last = name.split(".")
         for part in path:
             inner = _section(inner, part)
-        inner[last] = _value(text)
+        inner[last] = value_of(text)
     return dict(result)
 
 
@@ -149,7 +159,7 @@ def _section(inner: dict[str, Any], part: str) -> dict[str, Any]:
     return section
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
     """Read a value as JSON where it is JSON, else as a string."""
     try:
         return json.loads(text)

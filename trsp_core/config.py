@@ -170,7 +170,12 @@ class MethodSpec:
     options: MethodOptions = TrspOptions()
 
 
-def _read_method(value: Any, pointer: str) -> MethodSpec:
+def read_method(value: Any, pointer: str) -> MethodSpec:
+    """Read a method's JSON form: its name, or an object of name and options.
+
+    Raises:
+        InvalidSpec: On an unknown name or a wrong option.
+    """
     data = {"name": value} if isinstance(value, str) else value
     if not isinstance(data, Mapping):
         raise InvalidSpec(
@@ -184,7 +189,12 @@ def _read_method(value: Any, pointer: str) -> MethodSpec:
     return MethodSpec(name=name, options=read(entry.options, options, pointer))
 
 
-def _read_calibration(value: Any, pointer: str) -> Calibration:
+def read_calibration(value: Any, pointer: str) -> Calibration:
+    """Read the JSON form of the calibration text: a set's name, or an object.
+
+    Raises:
+        InvalidSpec: If a field is wrong.
+    """
     return read(Calibration, {"set": value} if isinstance(value, str) else value, pointer)
 
 
@@ -212,11 +222,11 @@ class CompressionSpec:
     )
     calibration: Calibration = option(
         about="Text to learn from: a set's name, or an object.",
-        reader=_read_calibration,
+        reader=read_calibration,
         shape={"anyOf": [{"type": "string"}, schema(Calibration)]},
     )
     method: MethodSpec = option(
-        MethodSpec(), about="Method and its options.", reader=_read_method, shape=_method_shape()
+        MethodSpec(), about="Method and its options.", reader=read_method, shape=_method_shape()
     )
     evaluation: Evaluation = option(
         Evaluation(),

@@ -191,12 +191,12 @@ class CompressionJob:
         work, method = self.load(prepared)
         plan = self.plan(work, method)
         write_json_atomically(self.space.folder / PLAN, plan.to_dict())
-        transfer, tokens = self._transfer(work, method, plan)
+        transfer, tokens = self.transfer(work, method, plan)
         self._remove(prepared, work, plan, transfer)
         trip = self._round_trip(prepared, work, plan)
         return Cut(plan, transfer, trip, tokens, self._export(plan))
 
-    def _transfer(self, work: Work, method: Method, plan: PruningPlan) -> tuple[Transfer, TokenCount]:
+    def transfer(self, work: Work, method: Method, plan: PruningPlan) -> tuple[Transfer, TokenCount]:
         """Change the kept weights, or take them from the checkpoint, in the precision they are saved in."""
         saved = load_transfer(self.space)
         if saved:

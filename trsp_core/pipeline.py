@@ -59,7 +59,7 @@ def compress(
     if finished:
         job.space.finish()
         return CompressionReport.from_dict(finished)
-    with _named_failures():
+    with named_failures():
         prepared = _prepare(job)
         cut = job.cut(prepared)
         gc.collect()
@@ -78,7 +78,7 @@ def make_plan(
 ) -> tuple[PruningPlan, Resources]:
     """Run only the choice of layers; arguments and errors as for `compress`, which can go on from `workdir`."""
     job = _open(spec, workdir, on_progress, should_stop, policy)
-    with _named_failures():
+    with named_failures():
         work, method = job.load(_prepare(job, judged=False))
         plan = job.plan(work, method)
         job.reporter.finish()
@@ -112,7 +112,7 @@ def _prepare(job: CompressionJob, *, judged: bool = True) -> Prepared:
 
 
 @contextmanager
-def _named_failures() -> Iterator[None]:
+def named_failures() -> Iterator[None]:
     """Give the machine's own refusals their names and say what helps."""
     try:
         yield

@@ -47,6 +47,21 @@ class Progress:
         data["chosen"] = list(self.chosen)
         return data
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Progress:
+        """Read what `to_dict` wrote, as it is or as JSON gave it back; fields of a later version are passed over."""
+        return cls(
+            stage=data["stage"],
+            step=data["step"],
+            total=data["total"],
+            overall=data["overall"],
+            eta_seconds=data.get("eta_seconds"),
+            message=data.get("message") or "",
+            metrics=data.get("metrics") or {},
+            layers={int(layer): value for layer, value in (data.get("layers") or {}).items()},
+            chosen=tuple(data.get("chosen") or ()),
+        )
+
 
 ProgressFn = Callable[[Progress], None]
 StopFn = Callable[[], bool]

@@ -7,9 +7,8 @@ import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from trsp_core.config import CompressionSpec
 from trsp_core.errors import OutputRefused, Problem
 from trsp_core.files import sync_file, write_json_atomically
 from trsp_core.progress import Progress
@@ -22,6 +21,14 @@ MANIFEST = "manifest.json"
 """Written last of all: a folder that has it is complete."""
 _SPEC = "spec.json"
 _LOG = "log.jsonl"
+
+
+class Owner(Protocol):
+    """What a folder belongs to: a spec whose fingerprint tells it from any other."""
+
+    def fingerprint(self) -> str: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
 
 
 class Workspace:
@@ -38,7 +45,7 @@ class Workspace:
         self._claimed = False
 
     @classmethod
-    def open(cls, folder: Path, spec: CompressionSpec) -> Workspace:
+    def open(cls, folder: Path, spec: Owner) -> Self:
         """Take a new or empty folder, or one that the same spec began or finished.
 
         Raises:
@@ -60,7 +67,7 @@ class Workspace:
             raise _refused(folder, message)
         return space
 
-    def _claim(self, spec: CompressionSpec) -> None:
+    def _claim(self, spec: Owner) -> None:
         try:
             self.checkpoint.mkdir(parents=True, exist_ok=True)
             started = datetime.now(UTC).isoformat(timespec="seconds")

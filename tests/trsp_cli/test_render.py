@@ -17,7 +17,6 @@ from trsp_cli.render import (
     layer_line,
     plain_line,
     printable,
-    read_progress,
     summary_rows,
     summary_table,
     summary_text,
@@ -52,12 +51,12 @@ def _console(*, terminal: bool) -> tuple[Console, io.StringIO]:
 
 
 def _step(step: int, stage: str = "stage1", total: int = 8) -> Progress:
-    return read_progress({"stage": stage, "step": step, "total": total, "overall": step / 10})
+    return Progress.from_dict({"stage": stage, "step": step, "total": total, "overall": step / 10})
 
 
 def test_json_form_reads_back() -> None:
-    assert read_progress(json.loads(json.dumps(EVENT.to_dict()))) == EVENT
-    assert read_progress({**EVENT.to_dict(), "sequence": 4}) == EVENT
+    assert Progress.from_dict(json.loads(json.dumps(EVENT.to_dict()))) == EVENT
+    assert Progress.from_dict({**EVENT.to_dict(), "sequence": 4}) == EVENT
 
 
 def test_plain_line_says_all() -> None:
@@ -116,7 +115,7 @@ def test_terminal_is_restored_when_the_work_fails() -> None:
 
 @given(st.text())
 def test_words_from_outside_cannot_command_the_terminal(words: str) -> None:
-    line = plain_line(read_progress({**EVENT.to_dict(), "message": words, "stage": words}))
+    line = plain_line(Progress.from_dict({**EVENT.to_dict(), "message": words, "stage": words}))
     assert "\x1b" not in line
     assert "\n" not in line
     assert all(sign.isprintable() for sign in printable(words))

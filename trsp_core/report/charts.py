@@ -64,15 +64,16 @@ def _frame(x: Scale, y: Scale, x_label: str, y_label: str, height: float) -> Mar
     parts = [text(4, 16, y_label, kind="r-text r-axis")]
     for value in y.ticks(4):
         parts.append(line(x.start, y(value), x.end, y(value), "r-grid"))
-        parts.append(text(x.start - 7, y(value) + 4, _tick(value), anchor="end"))
+        parts.append(text(x.start - 7, y(value) + 4, tick(value), anchor="end"))
     for value in x.ticks(6):
         if value == int(value):
-            parts.append(text(x(value), 224, _tick(value), anchor="middle"))
+            parts.append(text(x(value), 224, tick(value), anchor="middle"))
     parts.append(text((x.start + x.end) / 2, height - 6, x_label, anchor="middle", kind="r-text r-axis"))
     return tag("g", *parts)
 
 
-def _tick(value: float) -> str:
+def tick(value: float) -> str:
+    """Return a figure as it stands at an axis."""
     return f"{value:,.10g}" if 1e-4 <= abs(value) < 1e7 or value == 0 else f"{value:.0e}"
 
 
@@ -172,7 +173,7 @@ def _upright_grid(x: Scale, top: float, bottom: float) -> Markup:
     parts = []
     for value in x.ticks(5):
         parts.append(line(x(value), top, x(value), bottom, "r-grid"))
-        parts.append(text(x(value), bottom + 16, _tick(value), anchor="middle"))
+        parts.append(text(x(value), bottom + 16, tick(value), anchor="middle"))
     return tag("g", *parts)
 
 

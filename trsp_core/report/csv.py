@@ -41,7 +41,7 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
 
 def _cells(path: tuple[str, ...]) -> tuple[str, str, str]:
     section, *middle = path[:-1] if len(path) > 1 else path
-    return section, _safe("/".join(middle)), _safe(path[-1] if len(path) > 1 else "")
+    return section, safe("/".join(middle)), safe(path[-1] if len(path) > 1 else "")
 
 
 def _text(value: Any) -> str:
@@ -49,8 +49,9 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return _safe(value) if isinstance(value, str) else repr(value)
+    return safe(value) if isinstance(value, str) else repr(value)
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
+    """Return a text that no spreadsheet runs as a formula."""
     return "'" + text if text.startswith(_FORMULA_STARTS) else text

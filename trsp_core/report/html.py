@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from trsp_core.report import figures, headlines, layer_map
@@ -22,8 +22,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def render_html(report: CompressionReport) -> str:
     """Return a whole page: style sheet inside, no script, no request to anywhere."""
-    css = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
-    return _environment().get_template("page.html").render(**_view(report), css=css)
+    return template("page.html").render(**_view(report), css=style_sheet())
 
 
 def render_fragment(report: CompressionReport) -> str:
@@ -31,7 +30,17 @@ def render_fragment(report: CompressionReport) -> str:
 
     It holds no script, style element or style attribute, so that a strict content security policy passes it.
     """
-    return _environment().get_template("fragment.html").render(**_view(report))
+    return template("fragment.html").render(**_view(report))
+
+
+def style_sheet() -> Markup:
+    """Return the style sheet of all pages, to stand inside one."""
+    return Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+
+
+def template(name: str) -> Template:
+    """Return a page's template."""
+    return _environment().get_template(name)
 
 
 @functools.cache
@@ -50,7 +59,7 @@ def _view(report: CompressionReport) -> dict[str, Any]:
     return {
         "report": report,
         "facts": facts,
-        "finished": _moment(report.finished_at),
+        "finished": moment(report.finished_at),
         "pointer": pointer,
         "headlines": headlines.headlines(report, facts),
         "certificate": certificate(report, facts),
@@ -63,8 +72,8 @@ def _view(report: CompressionReport) -> dict[str, Any]:
         "gap_by_step": figures.gap_by_step(report, facts),
         "gap_by_layer": figures.gap_by_layer(report, facts),
         "timings": figures.timings(report, facts),
-        "spec_rows": _flat(report.spec),
-        "environment_rows": [row for row in _flat(report.environment) if row[1] != _ABSENT],
+        "spec_rows": flat(report.spec),
+        "environment_rows": [row for row in flat(report.environment) if row[1] != _ABSENT],
         "limits": limits(report),
     }
 
@@ -96,20 +105,20 @@ def limits(report: CompressionReport) -> tuple[str, ...]:
     return tuple(words for holds, words in when if holds) + always
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
     """Return an ISO time as people write it; anything else as it is."""
     try:
-        moment = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text)
     except ValueError:
         return text
-    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".rstrip()
+    return f"{at.day} {at:%B %Y, %H:%M} {at.tzname() or ''}".rstrip()
 
 
-def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
+def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
     """Return the leaves of the spec as dotted names and words."""
     if isinstance(value, Mapping):
         return [
-            row for key, item in value.items() for row in _flat(item, f"{path}.{key}" if path else str(key))
+            row for key, item in value.items() for row in flat(item, f"{path}.{key}" if path else str(key))
         ]
     if isinstance(value, list):
         return [(path, ", ".join(str(item) for item in value) or "none")]

@@ -1,0 +1,1 @@
+"""Several methods on one model, one calibration batch and the same texts: one table and one picture."""

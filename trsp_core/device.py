@@ -16,10 +16,15 @@ _ROOM = 6
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A device and the precision of the weights on it."""
+    """A device and the precision of the weights on it.
+
+    Attributes:
+        streamed: Whether one layer's weights are in memory at a time, and not the whole model.
+    """
 
     device: torch.device
     dtype: torch.dtype
+    streamed: bool = False
 
 
 def place(device_name: str, dtype_name: str, facts: ModelFacts) -> Placement:

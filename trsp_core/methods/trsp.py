@@ -125,7 +125,7 @@ class Trsp:
             assign(work.decoder, tensors)
             return _refit_from(about, tensors)
         refit = refit_gaps(work, plan, ridge=self.options.ridge, steps_after=self.options.stage2_steps)
-        tensors = {name: work.decoder.model.get_parameter(name).detach() for name in refit.changed}
+        tensors = {name: work.decoder.weight(name).detach() for name in refit.changed}
         about = {"refits": [asdict(item) for item in refit.refits], "notes": list(refit.notes)}
         work.workspace.save_tensors(_REFIT, tensors, about)
         return refit

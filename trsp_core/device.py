@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from trsp_core.config import DEVICE_NAME
@@ -35,6 +36,13 @@ def place(device_name: str, dtype_name: str, facts: ModelFacts) -> Placement:
     """
     device = _device(device_name)
     return Placement(device, _dtype(dtype_name, device, facts))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that a device has left for this process, bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def _device(name: str) -> torch.device:

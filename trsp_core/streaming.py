@@ -36,9 +36,7 @@ class StreamedDecoder(Decoder):
     def __init__(self, folder: Path, placement: Placement) -> None:
         super().__init__(load_skeleton(folder, dtype=placement.dtype))
         self._placement = placement
-        self._weights = WeightParts(
-            folder, self.architecture, tied=bool(self.model.all_tied_weights_keys)
-        )
+        self._weights = WeightParts(folder, self.architecture, tied=bool(self.model.all_tied_weights_keys))
         self._absent = _stored_tensors(self.model)
         self._kept: dict[str, nn.Parameter] = {}
         self._present: Part | None = None
@@ -82,11 +80,12 @@ class StreamedDecoder(Decoder):
     @torch.inference_mode(mode=False)
     @torch.no_grad()
     def _load(self, part: Part) -> None:
+        conversions: Any = get_model_conversion_mapping(self.model)
         config = LoadStateDictConfig(
             device_map={"": self._placement.device},
             dtype=self._placement.dtype,
             dtype_plan=self.model._get_dtype_plan(self._placement.dtype),
-            weight_mapping=get_model_conversion_mapping(self.model),
+            weight_mapping=conversions,
         )
         with quiet_transformers(), refusing("the model"), self._weights.opened(part) as tensors:
             found, _ = convert_and_load_state_dict_in_model(self.model, tensors, config)
@@ -120,7 +119,7 @@ def open_decoder(folder: Path, placement: Placement) -> Decoder:
 def _stored_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
     """Return the parameters and buffers that a checkpoint holds, tied ones by each of their names."""
     computed = {name for name, _ in model.named_non_persistent_buffers()}
-    buffers = {name: value for name, value in model.named_buffers(remove_duplicate=False)}
+    buffers = dict(model.named_buffers(remove_duplicate=False))
     stored: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     return stored | {name: value for name, value in buffers.items() if name not in computed}
 
@@ -128,10 +127,9 @@ def _stored_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
 def _compute_buffers(model: PreTrainedModel, device: torch.device) -> None:
     """Compute the buffers that no checkpoint holds (rotary frequencies, causal masks), as loading does."""
     for name, buffer in list(model.named_non_persistent_buffers()):
-        owner = model.get_submodule(name.rpartition(".")[0])
         _put(model, name, torch.empty_like(buffer, device=device))
-        owner._is_hf_initialized = False
-    model.initialize_weights()
+        setattr(model.get_submodule(name.rpartition(".")[0]), "_is_hf_initialized", False)  # noqa: B010
+    model.initialize_weights()  # type: ignore[no-untyped-call]
 
 
 def _put(model: nn.Module, name: str, value: Tensor) -> None:

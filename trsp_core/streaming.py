@@ -87,8 +87,8 @@ class StreamedDecoder(Decoder):
             dtype_plan=self.model._get_dtype_plan(self._placement.dtype),
             weight_mapping=conversions,
         )
-        with quiet_transformers(), refusing("the model"), self._weights.opened(part) as tensors:
-            found, _ = convert_and_load_state_dict_in_model(self.model, tensors, config)
+        with quiet_transformers(), refusing("the model"):
+            found, _ = convert_and_load_state_dict_in_model(self.model, self._weights.read(part), config)
             self.model.tie_weights(missing_keys=found.missing_keys, recompute_mapping=False)
         self.model._weight_conversions = self._conversions
         for name, kept in self._kept.items():

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from safetensors import safe_open
+from torch import Tensor
 
 from trsp_core.architectures import Architecture
 from trsp_core.sources.validate import headers
@@ -55,19 +54,17 @@ class WeightParts:
         for layer in range(layers):
             yield layer, f"{self.architecture.layers}.{layer}"
 
-    @contextmanager
-    def opened(self, part: Part) -> Iterator[dict[str, Any]]:
-        """Yield a part's tensors by their stored names, each read when it is taken.
+    def read(self, part: Part) -> dict[str, Tensor]:
+        """Return a part's tensors by their stored names, in their stored precision.
 
         They are read into fresh memory and not mapped: the pages of a mapped file count as the process's own
         for as long as the kernel cares to keep them.
         """
-        with ExitStack() as stack:
-            found: dict[str, Any] = {}
-            for path, names in self._files[part].items():
-                file = stack.enter_context(safe_open(path, framework="pt", backend="pread"))
-                found.update({name: file.get_slice(name) for name in names})
-            yield found
+        found = {}
+        for path, names in self._files[part].items():
+            with safe_open(path, framework="pt", backend="pread") as file:
+                found.update({name: file.get_tensor(name) for name in names})
+        return found
 
     @cached_property
     def _files(self) -> Mapping[Part, Mapping[Path, list[str]]]:

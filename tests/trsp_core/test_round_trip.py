@@ -177,6 +177,7 @@ def request_of(tiny_folder: TinyFolder, tmp_path: Path) -> Callable[..., dict[st
             "dtype": "float32",
             "device": "cpu",
             "new_tokens": 6,
+            "streamed": False,
             "threads": torch.get_num_threads(),
             "answer": str(tmp_path / "answer.json"),
             **changes,

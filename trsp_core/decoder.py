@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trsp_core.architectures import Architecture, architecture_of
+from trsp_core.budget import held_together
 from trsp_core.errors import InvalidSpec
 from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.pruned_config import pruned_config
@@ -247,25 +248,29 @@ def run_layer(decoder: Decoder, layer: int, hidden: Tensor, calls: Start) -> Ten
 
 
 def through_layers(
-    decoder: Decoder, starts: Iterable[Start], should_stop: StopFn = never
+    decoder: Decoder, batches: Iterable[Tensor], should_stop: StopFn = never
 ) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    """Run batches through the stack together, one layer after the other, so that each layer is needed once.
+    """Run batches of ids through the stack layer by layer, many together, so that a layer is needed rarely.
 
-    Yields (layer, place of the batch, residual stream before the layer, after it); the streams of all batches,
-    `[batch, tokens, hidden]` each, are held.
+    Yields (layer, place of the batch, residual stream before the layer, after it); the streams of the batches that
+    `budget.held_together` puts together, `[batch, tokens, hidden]` each, are held.
 
     Raises:
         Cancelled: `should_stop` said so.
     """
-    streams, calls = [], []
-    for begun in starts:
-        streams.append(begun.hidden)
-        calls.append(begun.let_go())
-    for layer in range(len(decoder)):
-        for place, hidden in enumerate(streams):
-            raise_if_stopped(should_stop)
-            streams[place] = run_layer(decoder, layer, hidden, calls[place])
-            yield layer, place, hidden, streams[place]
+    first = 0
+    for group in held_together(batches):
+        streams, calls = [], []
+        for ids in group:
+            begun = start(decoder, ids)
+            streams.append(begun.hidden)
+            calls.append(begun.let_go())
+        for layer in range(len(decoder)):
+            for place, hidden in enumerate(streams):
+                raise_if_stopped(should_stop)
+                streams[place] = run_layer(decoder, layer, hidden, calls[place])
+                yield layer, first + place, hidden, streams[place]
+        first += len(group)
 
 
 @contextmanager

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given
 from safetensors.torch import load_file, save_file
 
 from tests.trsp_core.conftest import VOCABULARY
 from tests.trsp_core.test_pipeline import same_result, spec_of
 from trsp_core import registry
 from trsp_core.absorb import absorb
-from trsp_core.budget import Passes
+from trsp_core.budget import HELD_TOKENS, Passes, held_together
 from trsp_core.config import CompressionSpec
 from trsp_core.decoder import Decoder, switched_off
 from trsp_core.device import Placement
@@ -118,7 +120,7 @@ def test_what_was_written_to_stays_and_the_rest_comes_from_the_file(tiny_folder:
 def test_the_loss_by_layer_is_the_loss(
     tiny_folder: Tiny, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
-    monkeypatch.setattr("trsp_core.evaluation.layerwise.GROUP_TOKENS", 128)
+    monkeypatch.setattr("trsp_core.budget.HELD_TOKENS", 128)
     monkeypatch.setattr("trsp_core.evaluation.layerwise.BATCH_TOKENS", 64)
     monkeypatch.setattr("trsp_core.evaluation.perplexity.BATCH_TOKENS", 64)
     resident, streamed = both(tiny_folder(family))
@@ -126,6 +128,17 @@ def test_the_loss_by_layer_is_the_loss(
     found = loss_of_windows_by_layer(streamed, ids(7), on_step=lambda *step: steps.append(step))
     assert found == loss_of_windows(resident.model, ids(7))
     assert steps == [(2, 7), (4, 7), (6, 7), (7, 7)]
+
+
+@given(st.lists(st.integers(1, 40), max_size=12))
+def test_groups_keep_the_order_and_hold_no_more_than_they_may(rows: list[int]) -> None:
+    parts = [torch.full((count, 1024), place) for place, count in enumerate(rows)]
+    groups = list(held_together(parts))
+    assert [int(part[0, 0]) for group in groups for part in group] == list(range(len(rows)))
+    sizes = [sum(part.numel() for part in group) for group in groups]
+    assert all(size <= HELD_TOKENS or len(group) == 1 for size, group in zip(sizes, groups, strict=True))
+    nexts = [group[0].numel() for group in groups[1:]]
+    assert all(size + more > HELD_TOKENS for size, more in zip(sizes, nexts, strict=False))
 
 
 def test_each_weight_is_read_once_for_a_group(tiny_folder: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from trsp_core.decoder import Decoder, start, starting_from, through_layers
+from trsp_core.budget import held_together
+from trsp_core.decoder import Decoder, starting_from, through_layers
 from trsp_core.evaluation.losses import final_hidden_states, output_head, token_losses
 from trsp_core.evaluation.perplexity import BATCH_TOKENS, LossSum, StepFn, evaluating, finite_nats
 from trsp_core.progress import StopFn, never, raise_if_stopped
-
-GROUP_TOKENS = 2**15
-"""Tokens whose residual streams are held together; every group reads all weights once more."""
 
 
 def loss_of_windows_by_layer(
@@ -29,13 +27,10 @@ def loss_of_windows_by_layer(
     layer is called, through the head last.
     """
     size = max(1, BATCH_TOKENS // windows.shape[1])
-    group = max(1, GROUP_TOKENS // (size * windows.shape[1]))
-    batches = torch.split(windows.to(decoder.device), size)
     nats, done = 0.0, 0
     with evaluating(decoder.model):
-        for place in range(0, len(batches), group):
-            part = batches[place : place + group]
-            for ids, losses in zip(part, _losses(decoder, part, should_stop), strict=True):
+        for group in held_together(torch.split(windows.to(decoder.device), size)):
+            for ids, losses in zip(group, _losses(decoder, group, should_stop), strict=True):
                 nats += finite_nats(losses, done)
                 done += len(ids)
                 if on_step is not None:
@@ -46,8 +41,7 @@ def loss_of_windows_by_layer(
 def _losses(decoder: Decoder, batches: Sequence[Tensor], should_stop: StopFn) -> Iterator[Tensor]:
     """Yield the losses of each batch, `[windows, predicted]`."""
     streams: list[Tensor] = [torch.empty(0)] * len(batches)
-    starts = (start(decoder, ids) for ids in batches)
-    for _, place, _, after in through_layers(decoder, starts, should_stop):
+    for _, place, _, after in through_layers(decoder, batches, should_stop):
         streams[place] = after
     for place, ids in enumerate(batches):
         raise_if_stopped(should_stop)

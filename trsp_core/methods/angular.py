@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trsp_core.budget import batches
-from trsp_core.decoder import start, through_layers
+from trsp_core.decoder import through_layers
 from trsp_core.errors import InvalidSpec, Problem
 from trsp_core.methods.base import Work
 from trsp_core.methods.baseline import OneShot
@@ -67,13 +67,13 @@ def last_tokens(work: Work) -> Tensor:
     Shape `[layers + 1, sequences, hidden]`.
     """
     states: list[list[Tensor]] = [[] for _ in range(len(work.decoder) + 1)]
-    starts = (start(work.decoder, part) for part in batches(work.windows, work.passes.forward_rows))
-    for layer, _, before, after in through_layers(work.decoder, starts, work.should_stop):
+    parts = batches(work.windows, work.passes.forward_rows)
+    for layer, _, before, after in through_layers(work.decoder, parts, work.should_stop):
         if layer == 0:
             states[0].append(before[:, -1].double().cpu())
         states[layer + 1].append(after[:, -1].double().cpu())
     work.tokens.forward += work.windows.numel()
-    return torch.stack([torch.cat(parts) for parts in states])
+    return torch.stack([torch.cat(rows) for rows in states])
 
 
 def angular_distance(before: Tensor, after: Tensor) -> float:

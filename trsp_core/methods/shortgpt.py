@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trsp_core.budget import batches
-from trsp_core.decoder import start, through_layers
+from trsp_core.decoder import through_layers
 from trsp_core.methods.base import Work
 from trsp_core.methods.baseline import OneShot
 
@@ -23,8 +23,8 @@ class ShortGpt(OneShot):
     def scores(self, work: Work) -> Mapping[int, float]:
         """Return each layer's block influence, averaged over all tokens of the calibration text."""
         sums = [0.0] * len(work.decoder)
-        starts = (start(work.decoder, part) for part in batches(work.windows, work.passes.forward_rows))
-        for layer, _, before, after in through_layers(work.decoder, starts, work.should_stop):
+        parts = batches(work.windows, work.passes.forward_rows)
+        for layer, _, before, after in through_layers(work.decoder, parts, work.should_stop):
             sums[layer] += _influence(before, after)
         work.tokens.forward += work.windows.numel()
         return {layer: total / work.windows.numel() for layer, total in enumerate(sums)}

@@ -128,7 +128,8 @@ def _compute_buffers(model: PreTrainedModel, device: torch.device) -> None:
     """Compute the buffers that no checkpoint holds (rotary frequencies, causal masks), as loading does."""
     for name, buffer in list(model.named_non_persistent_buffers()):
         _put(model, name, torch.empty_like(buffer, device=device))
-        setattr(model.get_submodule(name.rpartition(".")[0]), "_is_hf_initialized", False)  # noqa: B010
+        owner: Any = model.get_submodule(name.rpartition(".")[0])
+        owner._is_hf_initialized = False
     model.initialize_weights()  # type: ignore[no-untyped-call]
 
 

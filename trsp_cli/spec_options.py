@@ -56,7 +56,7 @@ DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cu
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9}
 _SECTIONS = ("target", "calibration", "method", "evaluation", "export")
-_FIELDS = ("device", "dtype")
+_FIELDS = ("device", "dtype", "memory")
 
 
 def target(

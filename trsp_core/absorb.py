@@ -133,8 +133,8 @@ class _Streams:
 
     @classmethod
     def begin(cls, decoder: Decoder, first: int, ids: Tensor) -> _Streams:
-        calls = start(decoder, ids)
-        return cls(first, calls, calls.hidden, calls.hidden)
+        begun = start(decoder, ids)
+        return cls(first, begun.let_go(), begun.hidden, begun.hidden)
 
 
 def _advance(decoder: Decoder, streams: Sequence[_Streams], layer: int, removed: Sequence[int]) -> None:
@@ -153,10 +153,12 @@ def _refit(
     """Refit `gap.kept` and leave both streams at `gap.stop`."""
     projection = decoder.mlp_output(gap.kept)
     learned, judged = _Moments.zeros(projection, decoder), _Moments.zeros(projection, decoder)
+    for layer in range(gap.kept, gap.stop):
+        for stream in streams:
+            raise_if_stopped(should_stop)
+            stream.reference = run_layer(decoder, layer, stream.reference, stream.calls)
     for stream in streams:
         raise_if_stopped(should_stop)
-        for layer in range(gap.kept, gap.stop):
-            stream.reference = run_layer(decoder, layer, stream.reference, stream.calls)
         with _captured(projection) as captured:
             got = run_layer(decoder, gap.kept, stream.pruned, stream.calls)
         for row, moments in enumerate(_roles(stream.first, len(got), learned, judged)):

@@ -12,6 +12,7 @@ from trsp_core.job import MODEL, CompressionJob, Cut, Judged, Prepared
 from trsp_core.manifest import build_manifest
 from trsp_core.methods.base import TokenCount
 from trsp_core.report import write_reports
+from trsp_core.residence import RESIDENT, STREAMED
 from trsp_core.results import (
     CompressionReport,
     CurvePoint,
@@ -43,12 +44,17 @@ def assemble(job: CompressionJob, prepared: Prepared, cut: Cut, judged: Judged) 
         refitted_layers=tuple(refit.layer for refit in cut.transfer.refits),
         timings=job.reporter.timings,
         resources=resources(job, cut.tokens),
-        environment={**environment(job.placement.device), "dtype": str(job.placement.dtype)},
+        environment={**environment(job.placement.device), **_placed(job)},
         seed=job.spec.seed,
         started_at=job.space.started_at,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=(*cut.transfer.notes, *(item.note for item in cut.exported)),
     )
+
+
+def _placed(job: CompressionJob) -> dict[str, str]:
+    memory = STREAMED if job.placement.streamed else RESIDENT
+    return {"dtype": str(job.placement.dtype), "memory": memory}
 
 
 def deliver(job: CompressionJob, report: CompressionReport, prepared: Prepared) -> None:

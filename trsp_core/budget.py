@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,8 @@ SHARE_OF_MODEL = 0.4
 """Activations may take this share of the model's own size before gradient checkpointing is used."""
 LEAST_BYTES = 256 * 2**20
 """Activations that are small enough on any machine."""
+HELD_TOKENS = 2**15
+"""Tokens whose residual streams go through the stack together; each such group needs every layer once."""
 FORWARD_TOKENS = 1024
 """Tokens of one forward pass without gradients: enough to keep matrix products efficient."""
 
@@ -51,3 +53,15 @@ def plan_passes(model: nn.Module, *, layers: int, hidden_size: int, sequence_len
 def batches(windows: Tensor, rows: int) -> Iterator[Tensor]:
     """Return `[at most rows, tokens]` parts of `[sequences, tokens]` in order."""
     return (windows[at : at + rows] for at in range(0, len(windows), rows))
+
+
+def held_together(parts: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Return groups of neighbouring parts `[rows, tokens]`, of at most `HELD_TOKENS` tokens or of one part."""
+    group: list[Tensor] = []
+    for part in parts:
+        if group and sum(item.numel() for item in group) + part.numel() > HELD_TOKENS:
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group

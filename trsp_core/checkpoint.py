@@ -46,7 +46,22 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
         OutOfMemory: If there is too little memory for it.
     """
     options: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
-    with quiet_transformers(), _refusing("the model"):
+    model = _from_folder(folder, dtype, **options)
+    for name, value in model.named_parameters():
+        check_finite(name, value)
+    return model
+
+
+def load_skeleton(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
+    """Load a causal LM without its weights, which stay on the meta device, checked as `load_model` checks them.
+
+    Only their names and shapes are read; the other arguments and the errors are those of `load_model`.
+    """
+    return _from_folder(folder, dtype, device_map={"": "meta"})
+
+
+def _from_folder(folder: Path, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
+    with quiet_transformers(), refusing("the model"):
         check_size(folder)
         loaded = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -61,7 +76,6 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
         )
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _check_loaded(found, folder)
-    _check_finite(model)
     model.train(False)
     return model
 
@@ -79,21 +93,23 @@ def _check_loaded(found: dict[str, Any], folder: Path) -> None:
             raise ModelRefused(Problem("/model", f"{shown} {what}.", str(folder)))
 
 
-def _check_finite(model: PreTrainedModel) -> None:
-    """Refuse NaN and infinite weights; one pass over bytes that the first forward pass reads anyway.
+def check_finite(name: str, value: torch.Tensor) -> None:
+    """Refuse NaN and infinity in a weight; one pass over bytes that the first forward pass reads anyway.
 
     The smallest and the largest value are found without a second tensor of the weight's size, and NaN is
     both.
+
+    Raises:
+        ModelRefused: Naming the weight.
     """
-    for name, value in model.named_parameters():
-        if value.is_floating_point() and value.numel():
-            low, high = torch.aminmax(value.detach())
-            if not (low.isfinite() and high.isfinite()):
-                message = (
-                    f"{name} holds values that are not finite in {value.dtype}; the file is damaged, or made for a"
-                    " wider precision."
-                )
-                raise refused(message, name)
+    if value.is_floating_point() and value.numel():
+        low, high = torch.aminmax(value.detach())
+        if not (low.isfinite() and high.isfinite()):
+            message = (
+                f"{name} holds values that are not finite in {value.dtype}; the file is damaged, or made for a"
+                " wider precision."
+            )
+            raise refused(message, name)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -103,7 +119,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ModelRefused: If there is none that loads without code of its own, or it has more tokens than the model
             that lies beside it.
     """
-    with quiet_transformers(), _refusing("its tokenizer"):
+    with quiet_transformers(), refusing("its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if (folder / CONFIG).is_file():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -122,7 +138,7 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
 
 
 @contextlib.contextmanager
-def _refusing(what: str) -> Iterator[None]:
+def refusing(what: str) -> Iterator[None]:
     """Say whatever the libraries raise on a damaged or hostile folder as a refusal with the reason.
 
     They name no set of errors: strict configs raise their own, tables a KeyError, tokenizers a bare Exception.

@@ -246,6 +246,12 @@ class CompressionSpec:
         about="Precision of the work: float32 on a CPU, the checkpoint's own on CUDA, unless given.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
+    memory: str = option(
+        "auto",
+        about="Whether the whole model is in memory (resident) or one layer at a time, from disk (streamed), which"
+        " methods without gradients can do; auto streams only what does not fit.",
+        choices=("auto", "resident", "streamed"),
+    )
 
     def __post_init__(self) -> None:
         if not self.model.strip():

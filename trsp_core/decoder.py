@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trsp_core.architectures import Architecture, architecture_of
+from trsp_core.budget import held_together
 from trsp_core.errors import InvalidSpec
+from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.pruned_config import pruned_config
 
 
@@ -52,6 +54,11 @@ class Decoder:
             AttributeError: If the layer has none; `has_mlp_output` tells.
         """
         return self.layers[layer].get_submodule(str(self.architecture.mlp_output))
+
+    def weight(self, name: str) -> nn.Parameter:
+        """Return a weight of the model by its full name; what is written to it in place stays."""
+        parameter: nn.Parameter = self.model.get_parameter(name)
+        return parameter
 
     def mlp_output_name(self, layer: int) -> str:
         """Return the full name of the weight of a layer's MLP output."""
@@ -123,7 +130,7 @@ class Decoder:
     @torch.no_grad()
     def add_to_mlp_output(self, layer: int, change: Tensor) -> None:
         """Add `[residual width, inner width]` to the weight of a layer's MLP output, in place."""
-        weight = self.mlp_output(layer).get_parameter("weight")
+        weight = self.weight(self.mlp_output_name(layer))
         oriented = change.T if self.architecture.mlp_output_transposed else change
         weight.add_(oriented.to(device=weight.device, dtype=weight.dtype))
 
@@ -132,7 +139,7 @@ class Decoder:
 def assign(decoder: Decoder, tensors: Mapping[str, Tensor]) -> None:
     """Write values into the model's parameters of these names, in place."""
     for name, value in tensors.items():
-        decoder.model.get_parameter(name).copy_(value)
+        decoder.weight(name).copy_(value)
 
 
 def layer_input(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
@@ -223,6 +230,10 @@ class Start:
     hidden: Tensor
     calls: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
 
+    def let_go(self) -> Start:
+        """Return the calls without the residual stream, for whoever takes the stream on and replaces it."""
+        return Start(self.hidden.new_empty(0), self.calls)
+
 
 @torch.no_grad()
 def start(decoder: Decoder, input_ids: Tensor) -> Start:
@@ -245,6 +256,32 @@ def run_layer(decoder: Decoder, layer: int, hidden: Tensor, calls: Start) -> Ten
     """Run one layer on `[batch, tokens, hidden]`, called as the model calls it."""
     args, kwargs = calls.calls[layer]
     return layer_output(decoder.layers[layer](hidden, *args, **kwargs))
+
+
+def through_layers(
+    decoder: Decoder, batches: Iterable[Tensor], should_stop: StopFn = never
+) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """Run batches of ids through the stack layer by layer, many together, so that a layer is needed rarely.
+
+    Yields (layer, place of the batch, residual stream before the layer, after it); the streams of the batches that
+    `budget.held_together` puts together, `[batch, tokens, hidden]` each, are held.
+
+    Raises:
+        Cancelled: `should_stop` said so.
+    """
+    first = 0
+    for group in held_together(batches):
+        streams, calls = [], []
+        for ids in group:
+            begun = start(decoder, ids)
+            streams.append(begun.hidden)
+            calls.append(begun.let_go())
+        for layer in range(len(decoder)):
+            for place, hidden in enumerate(streams):
+                raise_if_stopped(should_stop)
+                streams[place] = run_layer(decoder, layer, hidden, calls[place])
+                yield layer, first + place, hidden, streams[place]
+        first += len(group)
 
 
 @contextmanager

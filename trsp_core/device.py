@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from trsp_core.config import DEVICE_NAME
@@ -16,10 +17,15 @@ _ROOM = 6
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A device and the precision of the weights on it."""
+    """A device and the precision of the weights on it.
+
+    Attributes:
+        streamed: Whether one layer's weights are in memory at a time, and not the whole model.
+    """
 
     device: torch.device
     dtype: torch.dtype
+    streamed: bool = False
 
 
 def place(device_name: str, dtype_name: str, facts: ModelFacts) -> Placement:
@@ -30,6 +36,13 @@ def place(device_name: str, dtype_name: str, facts: ModelFacts) -> Placement:
     """
     device = _device(device_name)
     return Placement(device, _dtype(dtype_name, device, facts))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that a device has left for this process, bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def _device(name: str) -> torch.device:

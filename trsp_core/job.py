@@ -19,7 +19,7 @@ from trsp_core.calibration.windows import (
     EvaluationWindows,
     calibration_windows,
 )
-from trsp_core.checkpoint import load_model, load_tokenizer
+from trsp_core.checkpoint import load_tokenizer
 from trsp_core.config import CompressionSpec
 from trsp_core.decoder import Decoder, assign, switched_off
 from trsp_core.device import Placement, torch_dtype
@@ -37,6 +37,7 @@ from trsp_core.round_trip import Probe, failures, round_trip, tolerance_for, wri
 from trsp_core.sources import SourcePolicy, materialize
 from trsp_core.sources.hashes import FileHash, hashed_source
 from trsp_core.stored_names import as_stored
+from trsp_core.streaming import open_decoder
 from trsp_core.surgery import remove_streamed, rename_tensor
 from trsp_core.targets import aimed, kept
 from trsp_core.transfer_file import load_transfer, save_transfer
@@ -123,7 +124,8 @@ class CompressionJob:
 
     def _intent(self) -> str:
         facts = self.checked.facts
-        return f"{self._how_many()} of {facts.layers} layers of a {facts.model_type} will go"
+        streamed = "; its weights stay on disk" if self.placement.streamed else ""
+        return f"{self._how_many()} of {facts.layers} layers of a {facts.model_type} will go{streamed}"
 
     def _how_many(self) -> str:
         count = str(self.checked.layers_to_remove)
@@ -148,11 +150,10 @@ class CompressionJob:
         return saved
 
     def load(self, prepared: Prepared) -> tuple[Work, Method]:
-        """Load the dense model and the method."""
-        model = load_model(prepared.folder, dtype=self.placement.dtype, device=self.placement.device)
-        decoder = Decoder(model)
+        """Open the dense model and load the method."""
+        decoder = open_decoder(prepared.folder, self.placement)
         passes = plan_passes(
-            model,
+            decoder.model,
             layers=len(decoder),
             hidden_size=self.checked.facts.hidden_size,
             sequence_length=self.checked.sequence_length,
@@ -218,7 +219,7 @@ class CompressionJob:
         """Return the changed weights that stay, rounded in the model too to the precision of the result."""
         stored = torch_dtype(self.checked.facts.stored_dtype)
         tensors = {
-            name: decoder.model.get_parameter(name).detach().to(stored)
+            name: decoder.weight(name).detach().to(stored)
             for name in sorted(transfer.changed)
             if rename_tensor(name, plan.kept, decoder.architecture) is not None
         }
@@ -236,7 +237,7 @@ class CompressionJob:
         for name in transfer.changed:
             renamed = rename_tensor(name, plan.kept, decoder.architecture)
             if renamed is not None:
-                overrides[renamed] = decoder.model.get_parameter(name).detach()
+                overrides[renamed] = decoder.weight(name).detach()
         stored = as_stored(decoder.model, overrides)
         remove_streamed(prepared.folder, target, plan.kept, overrides=stored, should_stop=self.should_stop)
 
@@ -254,7 +255,7 @@ class CompressionJob:
         reference = self.space.checkpoint / _REFERENCE
         probe = Probe.draw(facts.vocabulary, facts.max_positions, seed=self.spec.seed)
         with switched_off(work.decoder, plan.removed):
-            write_reference(work.decoder.model, probe, reference)
+            write_reference(work.decoder, probe, reference)
         trip = round_trip(
             self.space.folder / MODEL,
             reference,
@@ -262,6 +263,7 @@ class CompressionJob:
             tolerance=tolerance_for(self.placement.dtype),
             dtype=self.placement.dtype,
             device=self.placement.device,
+            streamed=self.placement.streamed,
             should_stop=self.should_stop,
         )
         if not trip.ok:

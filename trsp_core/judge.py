@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -19,11 +20,13 @@ from trsp_core.checkpoint import load_model
 from trsp_core.config import Evaluation, SpeedOptions
 from trsp_core.decoder import Decoder
 from trsp_core.device import Placement
-from trsp_core.evaluation.perplexity import loss_of_windows
+from trsp_core.evaluation.layerwise import loss_of_windows_by_layer
+from trsp_core.evaluation.perplexity import LossSum, loss_of_windows
 from trsp_core.evaluation.speed import measure_speed
 from trsp_core.progress import StopFn
 from trsp_core.results import PerplexityResult, SpeedResult
 from trsp_core.sources import SourcePolicy
+from trsp_core.streaming import open_decoder
 from trsp_core.surgery import pruned_view
 
 Tell = Callable[[int, str], None]
@@ -62,10 +65,12 @@ def perplexities(
     model: nn.Module, texts: Sequence[EvaluationWindows], around: Surroundings, *, who: str
 ) -> dict[str, float]:
     """Return the perplexity of each text, by its name."""
-    return {text.name: _perplexity(model, text, around, who) for text in texts}
+    return {text.name: _perplexity(partial(loss_of_windows, model), text, around, who) for text in texts}
 
 
-def _perplexity(model: nn.Module, text: EvaluationWindows, around: Surroundings, who: str) -> float:
+def _perplexity(
+    measure: Callable[..., LossSum], text: EvaluationWindows, around: Surroundings, who: str
+) -> float:
     seen = 0
 
     def on_step(done: int, total: int) -> None:
@@ -73,16 +78,18 @@ def _perplexity(model: nn.Module, text: EvaluationWindows, around: Surroundings,
         around.tell(done - seen, f"perplexity of the {who} model on {text.name}: window {done} of {total}")
         seen = done
 
-    losses = loss_of_windows(model, text.input_ids, on_step=on_step, should_stop=around.should_stop)
-    return losses.perplexity
+    return measure(text.input_ids, on_step=on_step, should_stop=around.should_stop).perplexity
 
 
 def perplexities_of_folder(
     folder: Path, texts: Sequence[EvaluationWindows], around: Surroundings, *, who: str
 ) -> dict[str, float]:
-    """Load a model and return the perplexity of each text."""
-    model = load_model(folder, dtype=around.placement.dtype, device=around.placement.device)
-    return perplexities(model, texts, around, who=who)
+    """Open a model, whole or streamed as it is placed, and return the perplexity of each text."""
+    decoder = open_decoder(folder, around.placement)
+    if not around.placement.streamed:
+        return perplexities(decoder.model, texts, around, who=who)
+    measure = partial(loss_of_windows_by_layer, decoder)
+    return {text.name: _perplexity(measure, text, around, who) for text in texts}
 
 
 def speed_of_removal(

@@ -13,7 +13,7 @@ _CPU_SUPPORT = ("avx512_bf16", "amx_bf16", "bf16")
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether products in bfloat16 are done by the hardware, so that they cost less than in fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return device.type == "cpu" and any(bool(capabilities.get(name)) for name in _CPU_SUPPORT)
 

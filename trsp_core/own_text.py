@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
+from trsp_core.budget import batches
 from trsp_core.decoder import Decoder
 from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.quiet import quiet_transformers
@@ -61,7 +62,7 @@ def written_by(
     firsts = _first_tokens(decoder, sequences, seed)
     with torch.random.fork_rng(devices=_cuda(decoder)), quiet_transformers():
         torch.manual_seed(seed)
-        parts = [_continued(decoder, part, length, should_stop) for part in firsts.split(ROWS)]
+        parts = [_continued(decoder, part, length, should_stop) for part in batches(firsts, ROWS)]
     return torch.cat(parts).cpu()
 
 
@@ -85,7 +86,7 @@ def _special(decoder: Decoder) -> set[int]:
 
 def _continued(decoder: Decoder, firsts: Tensor, length: int, should_stop: StopFn) -> Tensor:
     special = sorted(_special(decoder))
-    how = GenerationConfig(
+    how = GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=length - 1,
         do_sample=True,
         temperature=1.0,

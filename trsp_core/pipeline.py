@@ -11,19 +11,21 @@ import errno
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from trsp_core.assembly import assemble, deliver, resources
 from trsp_core.config import CompressionSpec
-from trsp_core.device import place
+from trsp_core.device import Placement, free_bytes, place
 from trsp_core.errors import InputRefused, OutOfMemory, StorageFull
 from trsp_core.job import CompressionJob, Prepared
 from trsp_core.optimizer import check_device
-from trsp_core.preflight import preflight
+from trsp_core.preflight import Preflight, preflight
 from trsp_core.progress import ProgressFn, StopFn, ignore, never
 from trsp_core.reporting import Reporter
+from trsp_core.residence import streams
 from trsp_core.results import CompressionReport, PruningPlan, Resources
 from trsp_core.sources import SourcePolicy
 from trsp_core.workspace import Workspace
@@ -95,11 +97,18 @@ def _open(
     """Check everything that can be refused, then take the output folder."""
     policy = policy or SourcePolicy.from_environment()
     checked = preflight(spec, policy)
-    placement = place(spec.device, spec.dtype, checked.facts)
+    placement = _placed(spec, checked)
     check_device(spec.method.options, placement.device)
     space = Workspace.open(workdir, spec)
     reporter = Reporter(on_progress or ignore, space)
     return CompressionJob(spec, policy, checked, placement, space, reporter, should_stop or never)
+
+
+def _placed(spec: CompressionSpec, checked: Preflight) -> Placement:
+    """Decide device and precision, and whether the model is streamed there."""
+    placement = place(spec.device, spec.dtype, checked.facts)
+    needed = checked.memory_bytes * placement.dtype.itemsize // torch.float32.itemsize
+    return replace(placement, streamed=streams(spec, needed, free_bytes(placement.device)))
 
 
 def _prepare(job: CompressionJob, *, judged: bool = True) -> Prepared:

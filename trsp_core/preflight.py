@@ -13,6 +13,7 @@ from trsp_core.config import CompressionSpec, Evaluation
 from trsp_core.errors import InputRefused, InvalidSpec, Problem
 from trsp_core.method_checks import check_gate_parts, check_optimizer
 from trsp_core.method_options import ADAMW, ADAMW_8BIT, MethodOptions, stage2_of
+from trsp_core.residence import STREAMED, obstacles, streamed_bytes
 from trsp_core.results import ModelFacts
 from trsp_core.sources import Source, SourcePolicy, inspect, resolve
 
@@ -37,7 +38,8 @@ class Preflight:
         removable_layers: Layers that the protection leaves to choose from.
         sequence_length: Tokens of a calibration window.
         window_length: Tokens of an evaluation window.
-        memory_bytes: Estimate of the job's peak memory in fp32 on a CPU.
+        memory_bytes: Estimate of the job's peak memory in fp32 on a CPU, the model resident unless the spec
+            says that it is streamed.
     """
 
     source: Source
@@ -83,6 +85,8 @@ def preflight(spec: CompressionSpec, policy: SourcePolicy) -> Preflight:
         check = registry.EXPORTS[name].check
         if check is not None:
             _collect(problems, partial(registry.load(check), source, facts))
+    if spec.memory == STREAMED:
+        problems.extend(obstacles(spec))
     if problems or count is None or sequence is None or window is None:
         raise InvalidSpec(*problems)
     return Preflight(
@@ -93,7 +97,7 @@ def preflight(spec: CompressionSpec, policy: SourcePolicy) -> Preflight:
         removable_layers=removable_layers(spec, facts),
         sequence_length=sequence,
         window_length=window,
-        memory_bytes=_memory(spec, facts),
+        memory_bytes=_memory(spec, facts, sequence),
     )
 
 
@@ -196,8 +200,10 @@ def _length(given: int | None, facts: ModelFacts, pointer: str) -> int:
     return given
 
 
-def _memory(spec: CompressionSpec, facts: ModelFacts) -> int:
+def _memory(spec: CompressionSpec, facts: ModelFacts, sequence_length: int) -> int:
     """Estimate the peak: the runtime, the weights, and what stage 2 keeps of each weight that it trains."""
+    if spec.memory == STREAMED:
+        return _RUNTIME_BYTES + streamed_bytes(spec, facts, sequence_length)
     weights = facts.parameters * _FLOAT_BYTES
     layers = sum(facts.layer_parameters) * _FLOAT_BYTES
     choosing = float(registry.METHODS[spec.method.name].keeps_gradients)

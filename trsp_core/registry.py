@@ -33,6 +33,7 @@ class MethodEntry:
         nested: Whether a prefix of its order is its plan for fewer layers.
         measured: Whether it measures the loss after each choice, so that its order has a curve.
         keeps_gradients: Whether the choice holds a gradient of every layer's weights.
+        streams: Whether it needs one layer's weights at a time, so that the model need not fit into memory.
         after: What may follow it, by the names in `AFTERWARDS`.
         followed: Whether `target` only chooses and `options` say what follows.
     """
@@ -43,6 +44,7 @@ class MethodEntry:
     nested: bool = True
     measured: bool = False
     keeps_gradients: bool = False
+    streams: bool = False
     after: tuple[str, ...] = ("absorb", "tune")
     followed: bool = False
 
@@ -68,11 +70,14 @@ class ExportEntry:
 
 _FOLLOWED = "trsp_core.methods.followed:Followed"
 
-AFTERWARDS: Mapping[str, tuple[type[Afterwards], str]] = {
-    "absorb": (RefitOptions, "then the closed-form refit"),
-    "tune": (TuneOptions, "then plain fine-tuning"),
+AFTERWARDS: Mapping[str, tuple[type[Afterwards], str, bool]] = {
+    "absorb": (RefitOptions, "then the closed-form refit", True),
+    "tune": (TuneOptions, "then plain fine-tuning", False),
 }
-"""What may follow a method that only chooses: `NAME+absorb` is the baseline `NAME` and then the refit."""
+"""What may follow a method that only chooses: `NAME+absorb` is the baseline `NAME` and then the refit.
+
+Options, a few words, and whether it needs one layer's weights at a time.
+"""
 
 _ALONE: Mapping[str, MethodEntry] = {
     "trsp": MethodEntry(
@@ -83,13 +88,17 @@ _ALONE: Mapping[str, MethodEntry] = {
         after=(),
     ),
     "shortgpt": MethodEntry(
-        "trsp_core.methods.shortgpt:ShortGpt", BaselineOptions, "one minus cosine of input and output"
+        "trsp_core.methods.shortgpt:ShortGpt",
+        BaselineOptions,
+        "one minus cosine of input and output",
+        streams=True,
     ),
     "angular": MethodEntry(
         "trsp_core.methods.angular:Angular",
         WholeDepthOptions,
         "the block of neighbours with the least angle between its input and output",
         nested=False,
+        streams=True,
     ),
     "sleb": MethodEntry(
         "trsp_core.methods.sleb:Sleb",
@@ -118,8 +127,12 @@ _ALONE: Mapping[str, MethodEntry] = {
         nested=False,
         after=("tune",),
     ),
-    "random": MethodEntry("trsp_core.methods.random:Random", BaselineOptions, "layers drawn by the seed"),
-    "last": MethodEntry("trsp_core.methods.last:Last", BaselineOptions, "the last unprotected layers"),
+    "random": MethodEntry(
+        "trsp_core.methods.random:Random", BaselineOptions, "layers drawn by the seed", streams=True
+    ),
+    "last": MethodEntry(
+        "trsp_core.methods.last:Last", BaselineOptions, "the last unprotected layers", streams=True
+    ),
 }
 
 
@@ -127,13 +140,14 @@ def _with_afterwards(name: str, entry: MethodEntry) -> Iterator[tuple[str, Metho
     """Yield the method alone, then followed by each thing that may follow it."""
     yield name, entry
     for after in entry.after:
-        options, what = AFTERWARDS[after]
+        options, what, streams = AFTERWARDS[after]
         yield (
             f"{name}+{after}",
             replace(
                 entry,
                 options=followed_by(entry.options, options),
                 summary=f"{entry.summary}; {what}",
+                streams=entry.streams and streams,
                 after=(),
                 followed=True,
             ),

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import PreTrainedModel
 
+from trsp_core.decoder import Decoder
 from trsp_core.errors import RoundTripFailed
 from trsp_core.files import check_room
 from trsp_core.progress import StopFn, never, raise_if_stopped
@@ -28,6 +28,8 @@ from trsp_core.results import Check, RoundTrip
 
 CHILD = Path(__file__).with_name("round_trip_child.py")
 NEW_TOKENS = 16
+STREAMED_TOKENS = 4
+"""Each costs a pass over the whole file."""
 FLOAT32_TOLERANCE = 1e-5
 _POLL_SECONDS = 0.2
 _TAIL_LINES = 20
@@ -67,16 +69,16 @@ class Probe:
 
 
 @torch.no_grad()
-def write_reference(model: PreTrainedModel, probe: Probe, file: Path) -> None:
-    """Save the probe and the in-memory model's logits on it, as a safetensors file.
+def write_reference(decoder: Decoder, probe: Probe, file: Path) -> None:
+    """Save the probe and the logits that the working model gives on it, as a safetensors file.
 
     Args:
-        model: In evaluation mode, in the precision that it is saved in.
+        decoder: The model in evaluation mode, in the precision that it is saved in.
         probe: What it is shown.
         file: `input_ids` `[sequences, tokens]`, `logits` float32 `[sequences, tokens, vocabulary]`.
     """
-    ids = probe.input_ids.to(model.device)
-    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    ids = probe.input_ids.to(decoder.device)
+    logits = decoder.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
     save_file({"input_ids": probe.input_ids.contiguous(), "logits": logits.float().cpu().contiguous()}, file)
 
 
@@ -97,6 +99,7 @@ def round_trip(
     tolerance: float,
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
+    streamed: bool = False,
     timeout_seconds: float = 3600.0,
     should_stop: StopFn = never,
 ) -> RoundTrip:
@@ -114,6 +117,8 @@ def round_trip(
         tolerance: Largest logit difference that passes.
         dtype: Precision that the folder is loaded in.
         device: Device of the comparison; that of the reference.
+        streamed: Whether the weights stay on disk until a module needs them, for a model that memory cannot
+            hold. Then fewer tokens are generated, and the checks that need a second whole load do not apply.
         timeout_seconds: When the process is given up.
         should_stop: Asked while it runs.
 
@@ -137,7 +142,8 @@ def round_trip(
             "tolerance": tolerance,
             "dtype": str(dtype).removeprefix("torch."),
             "device": str(device),
-            "new_tokens": NEW_TOKENS,
+            "new_tokens": STREAMED_TOKENS if streamed else NEW_TOKENS,
+            "streamed": streamed,
             "threads": torch.get_num_threads(),
             "answer": str(answer),
         }

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import logging
 import sys
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ _TOKENS, _LOGITS, _TENSORS, _WARNINGS = (
     "different tensors",
     "warnings",
 )
+_WHOLE = ("second_save_tensors", "second_save_logits", "sdpa_and_eager", "vllm")
+"""The checks that need the whole model in memory."""
 _SILENT = (DeprecationWarning, PendingDeprecationWarning)
 """Said to whoever maintains a library; Python does not show them either."""
 
@@ -95,7 +98,20 @@ def load(folder: str, dtype: torch.dtype, device: str, **options: Any) -> tuple[
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options)
     logger.removeHandler(collected)
     raised = [str(item.message) for item in caught if not issubclass(item.category, _SILENT)]
-    return model.to(device).eval(), collected.messages + raised
+    placed = model if "device_map" in options else model.to(device)
+    return placed.eval(), collected.messages + raised
+
+
+def opened(folder: str, request: dict[str, Any], device: str) -> tuple[Any, list[str]]:
+    """Load a model, its weights left on disk where the request says that memory cannot hold them.
+
+    A GPU takes what it has room for.
+    """
+    options: dict[str, Any] = {}
+    if request["streamed"]:
+        options["device_map"] = {"": "disk"} if torch.device(device).type == "cpu" else "auto"
+        options["offload_folder"] = tempfile.mkdtemp(dir=Path(request["answer"]).parent)
+    return load(folder, getattr(torch, request["dtype"]), device, **options)
 
 
 @torch.no_grad()
@@ -206,24 +222,29 @@ def tensor_hashes(model: Any) -> dict[str, str]:
 
 def first_load(request: dict[str, Any], ids: torch.Tensor, reference: torch.Tensor, second: Path) -> First:
     """Load plainly, compare with the reference, generate, and save again to `second`."""
-    dtype = getattr(torch, request["dtype"])
-    model, said = load(request["folder"], dtype, request["device"])
+    model, said = opened(request["folder"], request, request["device"])
     logits = logits_of(model, ids)
     far, allowed = difference(logits, reference), request["tolerance"]
     checks = [warnings_check(said, request), check("logits", far <= allowed, far, allowed, _LOGITS)]
     alone = each_alone(model, ids, request["new_tokens"])
     checks += [cached(model, prompts(ids)[0], alone[0]), left_padded(model, ids, alone)]
-    model.save_pretrained(second)
+    hashes = {} if request["streamed"] else saved_again(model, second)
     attention = model.config._attn_implementation
     has_sdpa = type(model)._supports_sdpa
-    return First(checks, said, logits, alone[0], tensor_hashes(model), attention, has_sdpa)
+    return First(checks, said, logits, alone[0], hashes, attention, has_sdpa)
+
+
+def saved_again(model: Any, folder: Path) -> dict[str, str]:
+    """Save a loaded model once more; returns the hashes of its tensors."""
+    model.save_pretrained(folder)
+    return tensor_hashes(model)
 
 
 def warnings_check(said: list[str], request: dict[str, Any]) -> dict[str, Any]:
     """Check that loading gave no warning but those that loading the source gives, too."""
     if not said or request["source"] is None:
         return check("no_warnings", not said, len(said), 0, _WARNINGS, " ".join(said))
-    _, known = load(request["source"], getattr(torch, request["dtype"]), "cpu")
+    _, known = opened(request["source"], request, "cpu")
     new = [words for words in said if words not in known]
     detail = " ".join(new) or f"the source gives the same: {' '.join(said)}"
     return check("no_warnings", not new, len(new), 0, _WARNINGS, detail)
@@ -283,7 +304,7 @@ def unless_the_source_s(found: dict[str, Any], request: dict[str, Any], ids: tor
 
 
 def _source_padded(request: dict[str, Any], ids: torch.Tensor) -> dict[str, Any]:
-    model, _ = load(request["source"], getattr(torch, request["dtype"]), request["device"])
+    model, _ = opened(request["source"], request, request["device"])
     return left_padded(model, ids, each_alone(model, ids, request["new_tokens"]))
 
 
@@ -332,6 +353,22 @@ def _free_share(device_type: str) -> float:
     return 0.9 * free / total
 
 
+def whole_loads(
+    request: dict[str, Any], ids: torch.Tensor, first: First, second: Path
+) -> list[dict[str, Any]]:
+    """Return the checks that load the whole model again."""
+    checks = second_load(request, ids, first, second)
+    gc.collect()
+    checks.append(eager_load(request, ids, first))
+    gc.collect()
+    return checks
+
+
+def too_large() -> list[dict[str, Any]]:
+    """Return the checks that need the whole model in memory as such that do not apply."""
+    return [check(name, None, why="the weights stay on disk") for name in _WHOLE]
+
+
 def main(request: dict[str, Any]) -> None:
     """Load, compare, generate, save and load again, and write what was found.
 
@@ -345,14 +382,13 @@ def main(request: dict[str, Any]) -> None:
     second = Path(request["answer"]).with_name("second")
     first = first_load(request, ids, reference["logits"], second)
     gc.collect()
-    checks = first.checks + second_load(request, ids, first, second)
+    more = too_large() if request["streamed"] else whole_loads(request, ids, first, second)
+    checks = [unless_the_source_s(item, request, ids) for item in first.checks + more]
     gc.collect()
-    checks.append(eager_load(request, ids, first))
-    gc.collect()
-    checks = [unless_the_source_s(item, request, ids) for item in checks]
-    gc.collect()
-    checks.append(vllm_load(request, ids, first))
-    loader = f"AutoModelForCausalLM.from_pretrained(folder, dtype=torch.{request['dtype']})"
+    if not request["streamed"]:
+        checks.append(vllm_load(request, ids, first))
+    offload = ", device_map=…, offload_folder=…" if request["streamed"] else ""
+    loader = f"AutoModelForCausalLM.from_pretrained(folder, dtype=torch.{request['dtype']}{offload})"
     found = {"loader": loader, "warnings": first.said, "checks": checks}
     Path(request["answer"]).write_text(json.dumps(found))
 

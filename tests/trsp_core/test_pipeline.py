@@ -16,7 +16,7 @@ from trsp_core.files import sha256_of
 from trsp_core.manifest import mismatches
 from trsp_core.pipeline import compress, make_plan
 from trsp_core.progress import STAGES, Progress
-from trsp_core.results import CompressionReport, RoundTrip
+from trsp_core.results import CompressionReport
 from trsp_core.round_trip import round_trip
 from trsp_core.sources import SourcePolicy
 
@@ -38,13 +38,6 @@ def spec_of(model: Path, **method: Any) -> CompressionSpec:
             "evaluation": {"perplexity": [f"text:{TEXT}"], "windows": 3, "window_length": 32},
         }
     )
-
-
-@pytest.fixture
-def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the fresh process, for tests of what comes before and after it."""
-    held = RoundTrip(True, 0.0, 1e-5, True, "not loaded in this test")
-    monkeypatch.setattr("trsp_core.job.round_trip", lambda *_, **__: held)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -22,6 +22,7 @@ from tests.trsp_core.conftest import VOCABULARY
 from trsp_core import round_trip as module
 from trsp_core import round_trip_child as child
 from trsp_core.checkpoint import load_model
+from trsp_core.decoder import Decoder
 from trsp_core.errors import Cancelled, RoundTripFailed, StorageFull
 from trsp_core.results import RoundTrip
 from trsp_core.round_trip import NEW_TOKENS, Probe, failures, round_trip, tolerance_for, write_reference
@@ -40,7 +41,7 @@ def saved(folder: Path, place: Path) -> tuple[Path, Path]:
     """A pruned folder and the reference of the model in memory."""
     remove_streamed(folder, place / "out", KEPT)
     view = pruned_view(load_model(folder, dtype=torch.float32, device=CPU), KEPT)
-    write_reference(view, Probe.draw(VOCABULARY, 128, seed=0), place / "reference.safetensors")
+    write_reference(Decoder(view), Probe.draw(VOCABULARY, 128, seed=0), place / "reference.safetensors")
     return place / "out", place / "reference.safetensors"
 
 
@@ -165,7 +166,9 @@ def request_of(tiny_folder: TinyFolder, tmp_path: Path) -> Callable[..., dict[st
 
     def make(family: str, **changes: Any) -> dict[str, Any]:
         model = load_model(tiny_folder(family), dtype=torch.float32, device=CPU)
-        write_reference(model, Probe.draw(VOCABULARY, 128, seed=0), tmp_path / "reference.safetensors")
+        write_reference(
+            Decoder(model), Probe.draw(VOCABULARY, 128, seed=0), tmp_path / "reference.safetensors"
+        )
         return {
             "folder": str(tiny_folder(family)),
             "reference": str(tmp_path / "reference.safetensors"),
@@ -174,6 +177,7 @@ def request_of(tiny_folder: TinyFolder, tmp_path: Path) -> Callable[..., dict[st
             "dtype": "float32",
             "device": "cpu",
             "new_tokens": 6,
+            "streamed": False,
             "threads": torch.get_num_threads(),
             "answer": str(tmp_path / "answer.json"),
             **changes,

@@ -78,15 +78,20 @@ def loss_of_windows(
     with evaluating(model):
         for batch in torch.split(windows, per_batch):
             raise_if_stopped(should_stop)
-            nats += _batch_nats(model, batch.to(device), done)
+            ids = batch.to(device)
+            nats += finite_nats(token_losses(final_hidden_states(model, ids), output_head(model), ids), done)
             done += len(batch)
             if on_step is not None:
                 on_step(done, len(windows))
     return LossSum(nats, windows.shape[0] * (windows.shape[1] - 1))
 
 
-def _batch_nats(model: nn.Module, batch: Tensor, first: int) -> float:
-    losses = token_losses(final_hidden_states(model, batch), output_head(model), batch)
+def finite_nats(losses: Tensor, first: int) -> float:
+    """Return the sum of losses `[windows, predicted]`; `first` is the number of the first window.
+
+    Raises:
+        NumericalFailure: A window's loss is not finite; names the window.
+    """
     sums = losses.double().sum(dim=1)
     broken = torch.nonzero(~torch.isfinite(sums)).flatten().tolist()
     if broken:

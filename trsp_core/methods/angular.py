@@ -10,11 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from trsp_core.budget import batches
-from trsp_core.decoder import run_layer, start
+from trsp_core.decoder import through_layers
 from trsp_core.errors import InvalidSpec, Problem
 from trsp_core.methods.base import Work
 from trsp_core.methods.baseline import OneShot
-from trsp_core.progress import raise_if_stopped
 from trsp_core.stage1 import Candidates
 
 
@@ -67,18 +66,14 @@ def last_tokens(work: Work) -> Tensor:
 
     Shape `[layers + 1, sequences, hidden]`.
     """
-    parts = []
-    for part in batches(work.windows, work.passes.forward_rows):
-        calls = start(work.decoder, part)
-        hidden = calls.hidden
-        states = [hidden[:, -1]]
-        for layer in range(len(work.decoder)):
-            raise_if_stopped(work.should_stop)
-            hidden = run_layer(work.decoder, layer, hidden, calls)
-            states.append(hidden[:, -1])
-        parts.append(torch.stack(states).double().cpu())
+    states: list[list[Tensor]] = [[] for _ in range(len(work.decoder) + 1)]
+    parts = batches(work.windows, work.passes.forward_rows)
+    for layer, _, before, after in through_layers(work.decoder, parts, work.should_stop):
+        if layer == 0:
+            states[0].append(before[:, -1].double().cpu())
+        states[layer + 1].append(after[:, -1].double().cpu())
     work.tokens.forward += work.windows.numel()
-    return torch.cat(parts, dim=1)
+    return torch.stack([torch.cat(rows) for rows in states])
 
 
 def angular_distance(before: Tensor, after: Tensor) -> float:

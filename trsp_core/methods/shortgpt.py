@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from trsp_core.budget import batches
-from trsp_core.decoder import run_layer, start
+from trsp_core.decoder import through_layers
 from trsp_core.methods.base import Work
 from trsp_core.methods.baseline import OneShot
-from trsp_core.progress import raise_if_stopped
 
 
 class ShortGpt(OneShot):
@@ -24,14 +23,9 @@ class ShortGpt(OneShot):
     def scores(self, work: Work) -> Mapping[int, float]:
         """Return each layer's block influence, averaged over all tokens of the calibration text."""
         sums = [0.0] * len(work.decoder)
-        for part in batches(work.windows, work.passes.forward_rows):
-            calls = start(work.decoder, part)
-            hidden = calls.hidden
-            for layer in range(len(work.decoder)):
-                raise_if_stopped(work.should_stop)
-                after = run_layer(work.decoder, layer, hidden, calls)
-                sums[layer] += _influence(hidden, after)
-                hidden = after
+        parts = batches(work.windows, work.passes.forward_rows)
+        for layer, _, before, after in through_layers(work.decoder, parts, work.should_stop):
+            sums[layer] += _influence(before, after)
         work.tokens.forward += work.windows.numel()
         return {layer: total / work.windows.numel() for layer, total in enumerate(sums)}
 

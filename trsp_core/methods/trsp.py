@@ -143,7 +143,7 @@ class Trsp:
             return _refit_from(about, tensors)
         after = self._count_of_steps(work)
         refit = refit_gaps(work, text.mixed, plan, ridge=self.options.ridge, steps_after=after)
-        tensors = {name: work.decoder.model.get_parameter(name).detach() for name in refit.changed}
+        tensors = {name: work.decoder.weight(name).detach() for name in refit.changed}
         about = {"refits": [asdict(item) for item in refit.refits], "notes": list(refit.notes)}
         work.workspace.save_tensors(_REFIT, tensors, about)
         return refit

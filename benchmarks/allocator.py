@@ -40,6 +40,7 @@ def measure(mode: str) -> dict[str, float]:
     from trsp_core.sources import SourcePolicy, materialize, resolve
     from trsp_core.stage2 import transfer
     from trsp_core.teacher import teacher_states
+    from trsp_core.text import Text
 
     policy = SourcePolicy()
     folder = materialize(resolve("demo:smollm2-135m", policy), policy)
@@ -63,9 +64,9 @@ def measure(mode: str) -> dict[str, float]:
         with nullcontext() if mode == MODES[0] else returning_freed_memory():
             transfer(
                 decoder,
-                text.input_ids,
+                Text.of(text.input_ids),
                 LAYERS,
-                TrspOptions(stage2_steps=STEPS),
+                TrspOptions(stage2_steps=STEPS, batch_sequences=4),
                 passes=passes,
                 teacher=teacher,
                 seed=0,

@@ -42,6 +42,11 @@ class Decoder:
         return device
 
     @property
+    def writes(self) -> bool:
+        """Whether it can write text at a bearable cost; each token is a pass through the whole model."""
+        return True
+
+    @property
     def body(self) -> nn.Module:
         """The model without its head."""
         body: nn.Module = self.model.get_submodule(self.architecture.base)

@@ -20,6 +20,8 @@ def check_gate_parts(options: MethodOptions, source: Source, facts: ModelFacts) 
     """
     if not isinstance(options, TrspOptions) or options.gate_parts == "layer":
         return
+    if options.candidates != "gates":
+        raise _unserved("no gate is learned; it needs candidates=gates.")
     if options.gate == "output":
         raise _unserved("a part adds to the residual stream and has no whole output; it needs gate=residual.")
     config = read_json(source.path / CONFIG) if source.path.is_dir() else {}

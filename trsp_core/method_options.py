@@ -80,6 +80,12 @@ class LacoOptions(BaselineOptions):
 class TrspOptions(MethodOptions):
     """Options of the two stages (method.md's names and symbols)."""
 
+    candidates: str = option(
+        "trials",
+        about="What names the layers that a round verifies: trials of each layer, once all on a part of the text"
+        " and then kept up to date by every round, or gates that are learned anew in each round (the paper).",
+        choices=("trials", "gates"),
+    )
     gate: str = option(
         "residual",
         about="What a gate scales: the layer's update of the residual stream, or the paper's whole output.",
@@ -106,7 +112,9 @@ class TrspOptions(MethodOptions):
         0.1, about="Longest step of a gate; the proximal step is scaled by each gate's own gradient.", above=0
     )
     verify_top: int = option(
-        4, about="Smallest gates a round whose layer is switched off in turn; 1 is the paper.", at_least=1
+        4,
+        about="Layers a round that are switched off in turn on all of the text; 1 with gates is the paper.",
+        at_least=1,
     )
     lambda2: float = option(
         0.3,
@@ -151,7 +159,7 @@ class TrspOptions(MethodOptions):
         choices=("lm", "distill", "distill+lm"),
     )
     distill_weight: float = option(
-        0.2, about="Weight of the KL in distill+lm; the cross-entropy has 1.", above=0, at_most=100
+        1.0, about="Weight of the KL in distill+lm; the cross-entropy has 1.", above=0, at_most=100
     )
     own_text: float = option(
         0.25,
@@ -161,10 +169,17 @@ class TrspOptions(MethodOptions):
         below=1,
     )
     schedule: str = option(
-        "removed",
-        about="How the chosen layers leave: by the paper's penalty, with their update fading to nothing before"
-        " the end, or at once before the first step.",
-        choices=("penalty", "anneal", "removed"),
+        "split",
+        about="When the chosen layers leave: between the steps, after steps under the paper's penalty, with their"
+        " update fading to nothing before the end, or at once before the first step.",
+        choices=("split", "penalty", "anneal", "removed"),
+    )
+    tuned_first: float = option(
+        0.4,
+        about="Under split, the share of the steps that tune the whole model on the text before layers leave; the"
+        " tuned model then teaches.",
+        at_least=0,
+        at_most=1,
     )
     absorb: bool = option(True, about="Refit the MLP output before each gap in closed form.")
     ridge: float | None = option(
@@ -216,7 +231,12 @@ class RefitOptions(Afterwards):
     def stage2(self) -> TrspOptions:
         """Return stage 2 without a gradient step."""
         return TrspOptions(
-            objective="lm", stage2_steps=0, absorb=True, ridge=self.ridge, own_text=self.own_text
+            schedule="removed",
+            objective="lm",
+            stage2_steps=0,
+            absorb=True,
+            ridge=self.ridge,
+            own_text=self.own_text,
         )
 
 
@@ -235,7 +255,7 @@ class TuneOptions(Afterwards):
     def stage2(self) -> TrspOptions:
         """Return stage 2 without penalty, teacher and refit."""
         own = {item.name: getattr(self, item.name) for item in fields(TuneOptions)}
-        return TrspOptions(objective="lm", absorb=False, own_text=0.0, **own)
+        return TrspOptions(schedule="removed", objective="lm", absorb=False, own_text=0.0, **own)
 
 
 def followed_by(options: type[MethodOptions], after: type[Afterwards]) -> type[MethodOptions]:

@@ -1,16 +1,16 @@
-"""Stage 1: which layers go, learned by gates on the layers and verified by switching them off.
+"""Stage 1: which layers go, one a round: the few that may cost least are switched off in turn, and the best goes.
 
-Minimises `LM(x; s) + lambda1 * sum |s_i|` over one scalar gate a layer, all initially 1, weights frozen
-(Feng et al., ACL 2026). Each round learns until the gates stand still, verifies the layers with the smallest
-gates and removes the one whose removal costs least; learning goes on with the rest. The l1 term is treated
-exactly, by a proximal step: a gradient step on LM alone, then a soft threshold.
+By default earlier trials name those few, at a fraction of the cost of trying all; the paper's gates can do it
+instead. These minimise `LM(x; s) + lambda1 * sum |s_i|` over one scalar gate a layer, all initially 1, weights
+frozen (Feng et al., ACL 2026); each round learns until the gates stand still. The l1 term is treated exactly, by
+a proximal step: a gradient step on LM alone, then a soft threshold.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ from trsp_core.verification import loss_of, losses_without, tokens_of_trials
 
 STANDSTILL = 0.04
 """A round ends once no gate moves by more than this in a step."""
+SCREENED = 0.25
+"""Share of the text that every layer is tried on before the first round."""
 FORGET = 0.5
 """Share of the gates' gradient history that a new round takes over: the objective has changed with the removal."""
 
@@ -39,6 +41,7 @@ class GateState:
     Attributes:
         gates: The gates of each layer of the source model, in the order of their `GateLayout`.
         squares: Sum of each gate's squared gradients, decayed at each new round (AdaGrad's history).
+        excess: What each candidate's removal was last found to cost, nats a token; empty before the first trial.
         order: Layers chosen so far.
         rounds: The record of each choice.
         dense_loss: Mean cross-entropy of the untouched model, nats a token.
@@ -47,6 +50,7 @@ class GateState:
 
     gates: tuple[float, ...]
     squares: tuple[float, ...]
+    excess: Mapping[int, float] = field(default_factory=dict)
     order: tuple[int, ...] = ()
     rounds: tuple[ChoiceRound, ...] = ()
     dense_loss: float | None = None
@@ -57,6 +61,7 @@ class GateState:
         return {
             "gates": list(self.gates),
             "squares": list(self.squares),
+            "excess": {str(layer): value for layer, value in self.excess.items()},
             "order": list(self.order),
             "rounds": [item.to_dict() for item in self.rounds],
             "dense_loss": self.dense_loss,
@@ -69,6 +74,7 @@ class GateState:
         return cls(
             gates=tuple(data["gates"]),
             squares=tuple(data["squares"]),
+            excess={int(layer): value for layer, value in data["excess"].items()},
             order=tuple(data["order"]),
             rounds=tuple(ChoiceRound.from_dict(item) for item in data["rounds"]),
             dense_loss=data["dense_loss"],
@@ -182,6 +188,36 @@ def choose_layers(
     return state
 
 
+def shortlist(excess: Mapping[int, float], order: Sequence[int], count: int) -> list[int]:
+    """Return which layers to verify, out of those of `excess`: cheap so far, or next to the last that went.
+
+    A removal changes most what its neighbours cost: half of the places are theirs, if they are candidates. The
+    others go to the layers whose last trial cost least; a figure from long ago is too low rather than too high,
+    since everything costs more as layers leave, so that what was cheap once is tried again.
+
+    Args:
+        excess: What each candidate's removal was last found to cost.
+        order: Layers that left so far.
+        count: Places.
+    """
+    around = _neighbours(excess, order)[: count // 2]
+    cheap = [layer for layer in _smallest(excess) if layer not in around]
+    return (around + cheap)[:count]
+
+
+def _neighbours(candidates: Iterable[int], order: Sequence[int]) -> list[int]:
+    """Return the nearest candidates on both sides of the layer that left last."""
+    if not order:
+        return []
+    below = [layer for layer in candidates if layer < order[-1]]
+    above = [layer for layer in candidates if layer > order[-1]]
+    return [*([max(below)] if below else []), *([min(above)] if above else [])]
+
+
+def _smallest(scores: Mapping[int, float]) -> list[int]:
+    return sorted(scores, key=lambda layer: (scores[layer], layer))
+
+
 def plan_of(state: GateState, *, method: str, layers: int) -> PruningPlan:
     """Return the plan that a finished state stands for."""
     return PruningPlan(method, layers, state.order, state.rounds, state.dense_loss)
@@ -210,30 +246,65 @@ class _Learner:
         )
 
     def round(self, state: GateState) -> GateState:
-        """Learn, verify, choose one layer."""
+        """Name candidates, verify them, choose one layer."""
         alive = Candidates.of(len(self.decoder), self.options, state.order)
         candidates = alive.spared_by(self.decoder, state.order)
-        learned, steps = self._learn(state)
-        scores = self.layout.scores(learned.gates, candidates)
-        smallest = sorted(candidates, key=lambda layer: (scores[layer], layer))[: self.options.verify_top]
+        if self.options.candidates == "gates":
+            learned, steps = self._learn(state)
+            scores = self.layout.scores(learned.gates, candidates)
+            parts = self.layout.part_scores(learned.gates, candidates)
+            named = _smallest(scores)[: self.options.verify_top]
+        else:
+            learned, steps, parts = self._screened(state, candidates), 0, {}
+            scores = {layer: learned.excess[layer] for layer in candidates}
+            named = shortlist(scores, learned.order, self.options.verify_top)
+        return self._chosen(learned, named, ChoiceRound(-1, scores, {}, None, steps, parts))
+
+    def _chosen(self, state: GateState, named: Sequence[int], record: ChoiceRound) -> GateState:
+        """Switch off each of the named layers in turn; the one that costs least goes."""
         verified = losses_without(
             self.decoder,
             self.windows,
-            smallest,
+            named,
             gone=state.order,
             passes=self.passes,
             should_stop=self.should_stop,
         )
-        tokens = tokens_of_trials(smallest, len(self.decoder), self.windows.numel())
-        chosen = min(smallest, key=lambda layer: (verified[layer], layer))
-        parts = self.layout.part_scores(learned.gates, candidates)
-        record = ChoiceRound(chosen, scores, verified, verified[chosen], steps, parts)
+        now = state.rounds[-1].loss if state.rounds else state.dense_loss
+        excess = {layer: loss - (now or 0.0) for layer, loss in verified.items()}
+        chosen = min(named, key=lambda layer: (verified[layer], layer))
+        done = replace(record, layer=chosen, verified=verified, loss=verified[chosen])
         return replace(
-            learned,
-            order=(*learned.order, chosen),
-            rounds=(*learned.rounds, record),
-            squares=tuple(FORGET * value for value in learned.squares),
-            forward_tokens=learned.forward_tokens + tokens,
+            state,
+            order=(*state.order, chosen),
+            rounds=(*state.rounds, done),
+            excess={**state.excess, **excess},
+            squares=tuple(FORGET * value for value in state.squares),
+            forward_tokens=state.forward_tokens
+            + tokens_of_trials(named, len(self.decoder), self.windows.numel()),
+        )
+
+    def _screened(self, state: GateState, candidates: Sequence[int]) -> GateState:
+        """Try those candidates that were never tried, on a part of the text."""
+        new = [layer for layer in candidates if layer not in state.excess]
+        if not new:
+            return state
+        part = self.windows[: max(1, round(SCREENED * len(self.windows)))]
+        with switched_off(self.decoder, state.order):
+            now = loss_of(self.decoder, part, passes=self.passes, should_stop=self.should_stop)
+        losses = losses_without(
+            self.decoder,
+            part,
+            new,
+            gone=state.order,
+            passes=self.passes,
+            should_stop=self.should_stop,
+        )
+        tokens = part.numel() + tokens_of_trials(new, len(self.decoder), part.numel())
+        return replace(
+            state,
+            excess={**state.excess, **{layer: loss - now for layer, loss in losses.items()}},
+            forward_tokens=state.forward_tokens + tokens,
         )
 
     def _learn(self, state: GateState) -> tuple[GateState, int]:

@@ -163,7 +163,8 @@ def transfer(
             to distil.
         seed: Seed of the order of the sequences and of the adapters.
         resume: Where to go on; the model must be as it was before the first step.
-        on_checkpoint: Gets a snapshot every `options.checkpoint_every` steps; its tensors are the live ones.
+        on_checkpoint: Gets a snapshot every `options.checkpoint_every` steps and at the end; its tensors are the live
+            ones.
 
     Raises:
         Cancelled: If `should_stop` says so, between any two passes.
@@ -177,7 +178,7 @@ def transfer(
         for step in range(len(records), trainer.steps):
             records.append(trainer.step(optimizer, step))
             on_step(records[-1])
-            if (step + 1) % options.checkpoint_every == 0 and step + 1 < trainer.steps:
+            if (step + 1) % options.checkpoint_every == 0 or step + 1 == trainer.steps:
                 on_checkpoint(_snapshot(records, parameters, optimizer))
     return tuple(records)
 

@@ -49,6 +49,11 @@ class StreamedDecoder(Decoder):
             module.__dict__["forward"] = self._loading(part, module.forward)
 
     @property
+    def writes(self) -> bool:
+        """It cannot: every token would be a pass through the files."""
+        return False
+
+    @property
     def device(self) -> torch.device:
         """Device that takes the token ids and the weights of the part that runs."""
         return self._placement.device

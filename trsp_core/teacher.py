@@ -20,17 +20,25 @@ from trsp_core.progress import StopFn, never, raise_if_stopped
 
 @torch.no_grad()
 def teacher_states(
-    decoder: Decoder, windows: Tensor, *, path: Path, passes: Passes, should_stop: StopFn = never
+    decoder: Decoder,
+    windows: Tensor,
+    *,
+    path: Path,
+    passes: Passes,
+    beside: Tensor | None = None,
+    should_stop: StopFn = never,
 ) -> Tensor:
     """Return `[sequences, tokens, hidden]`, mapped from `path`; computed from the model only if it is not there.
 
     Args:
-        decoder: The dense model, unchanged.
+        decoder: The model that teaches.
         windows: Calibration ids, `[sequences, tokens]`.
         path: File of the raw states; it appears only when complete.
+        beside: States of other sequences that follow those of `windows`, `[others, tokens, hidden]`.
     """
     width = decoder.model.get_output_embeddings().weight.shape[1]
-    shape = (*windows.shape, width)
+    others = 0 if beside is None else len(beside)
+    shape = (len(windows) + others, windows.shape[1], width)
     if not path.exists():
         partial = path.with_name(f"{path.name}.partial")
         states = _mapped(partial, shape, decoder.model.dtype)
@@ -38,6 +46,8 @@ def teacher_states(
             raise_if_stopped(should_stop)
             part = windows[at : at + passes.forward_rows].to(decoder.device)
             states[at : at + len(part)] = final_hidden_states(decoder.model, part).cpu()
+        if beside is not None:
+            states[len(windows) :] = beside
         del states
         partial.replace(path)
     return _mapped(path, shape, decoder.model.dtype)

@@ -36,7 +36,7 @@ def test_what_follows_has_to_say_what_it_is_in_terms_of_stage_2() -> None:
 
 
 def test_absorb_is_the_refit_alone(tmp_path: Path) -> None:
-    work, method = work_of(tmp_path / "one", "sleb+absorb", ridge=0.1)
+    work, method = work_of(tmp_path / "one", "sleb+absorb", ridge=0.1, own_text=0.0)
     plan = method.plan(work)
     transfer = method.transfer(work, plan)
     other, _ = work_of(tmp_path / "other", "sleb")

@@ -12,6 +12,8 @@ from trsp_core.evaluation.losses import (
     final_hidden_states,
     mean_kl,
     mean_loss,
+    mean_loss_of_hidden,
+    mean_mixture,
     output_head,
     token_losses,
 )
@@ -69,6 +71,23 @@ def test_kl_is_torch_s_own_in_value_and_gradient() -> None:
     assert value.item() > 0
     for item, gradient in zip(student.parameters(), gradients, strict=True):
         torch.testing.assert_close(item.grad, gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_the_mixture_is_the_weighted_mean_of_both_in_value_and_gradient() -> None:
+    student, teacher, ids = tiny_lm("llama"), tiny_lm("llama", seed=1), _ids()
+    head = output_head(student)
+    with torch.no_grad():
+        wanted_states = final_hidden_states(teacher, ids)
+    hidden = final_hidden_states(student, ids)
+    lm = mean_loss_of_hidden(hidden, head, ids)
+    kl = mean_kl(hidden[:, :-1], head, wanted_states[:, :-1], head)
+    expected = (lm + 0.3 * kl) / 1.3
+    (gradient,) = torch.autograd.grad(expected, hidden, retain_graph=True)
+    mixed = mean_mixture(hidden, head, ids, wanted_states, distill_weight=0.3, chunk_tokens=5)
+    (found,) = torch.autograd.grad(mixed.total, hidden)
+    assert mixed.total.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert (mixed.lm, mixed.distill) == pytest.approx((lm.item(), kl.item()), abs=1e-5)
+    torch.testing.assert_close(found, gradient, atol=1e-6, rtol=1e-4)
 
 
 def test_kl_of_a_model_to_itself_is_zero() -> None:

@@ -22,6 +22,7 @@ from trsp_core.method_checks import check_optimizer
 from trsp_core.method_options import ADAMW, ADAMW_8BIT, MethodOptions, TrspOptions
 from trsp_core.optimizer import SMALLEST, check_device, optimizer_of, restore_states, states_of
 from trsp_core.stage2 import Snapshot, transfer
+from trsp_core.text import Text
 from trsp_core.workspace import Workspace
 
 CPU = torch.device("cpu")
@@ -131,7 +132,7 @@ def test_stage_2_goes_on_from_a_checkpoint_file_with_the_same_weights(
     def run(**more: Any) -> tuple[Any, dict[str, Tensor]]:
         model = wide_lm()
         records = transfer(
-            Decoder(model), WINDOWS, (1, 2), options, passes=PASSES, teacher=None, seed=0, **more
+            Decoder(model), Text.of(WINDOWS), (1, 2), options, passes=PASSES, teacher=None, seed=0, **more
         )
         return records, dict(model.state_dict())
 

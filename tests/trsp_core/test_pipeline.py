@@ -114,7 +114,7 @@ def test_the_same_spec_gives_the_same_plan_and_weights(
     same_result(tmp_path / "one", tmp_path / "other")
 
 
-@pytest.mark.parametrize("schedule", ["removed", "penalty", "anneal"])
+@pytest.mark.parametrize("schedule", ["split", "removed", "penalty", "anneal"])
 @pytest.mark.parametrize("trainable", ["full", "lora"])
 def test_it_goes_on_from_wherever_it_was_stopped(
     tmp_path: Path, tiny_folder: Tiny, policy: SourcePolicy, trusting: None, schedule: str, trainable: str
@@ -288,7 +288,7 @@ def test_a_full_disk_is_named_and_the_work_goes_on_afterwards(
 
 @pytest.mark.usefixtures("trusting")
 def test_gates_on_parts_go_into_the_report(tiny_folder: Tiny, tmp_path: Path, policy: SourcePolicy) -> None:
-    spec = spec_of(tiny_folder("llama"), gate_parts="attention+mlp", stage2_steps=0)
+    spec = spec_of(tiny_folder("llama"), candidates="gates", gate_parts="attention+mlp", stage2_steps=0)
     report = compress(spec, workdir=tmp_path / "out", policy=policy)
     written = json.loads((tmp_path / "out/report.json").read_text())
     for choice, item in zip(report.plan.rounds, written["plan"]["rounds"], strict=True):

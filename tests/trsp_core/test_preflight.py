@@ -195,7 +195,9 @@ def test_gates_on_parts_depend_on_where_the_norm_stands(
 
 
 def _gated_by_parts(folder: Path, **options: str) -> CompressionSpec:
-    return _one_layer_of(folder, {"name": "trsp", "gate_parts": "attention+mlp", **options})
+    return _one_layer_of(
+        folder, {"name": "trsp", "candidates": "gates", "gate_parts": "attention+mlp", **options}
+    )
 
 
 def _one_layer_of(folder: Path, method: dict[str, str]) -> CompressionSpec:

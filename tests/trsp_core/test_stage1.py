@@ -20,15 +20,19 @@ from trsp_core.stage1 import (
     initial_state,
     plan_of,
     proximal_step,
+    shortlist,
     soft_threshold,
 )
+from trsp_core.verification import losses_without
 
 PASSES = Passes(forward_rows=4, gradient_rows=2, checkpointed=False)
 
 
 def choose(model: object, count: int = 2, **options: object) -> GateState:
     windows = sequences(8, 16, seed=3)
-    return choose_layers(Decoder(model), windows, count, TrspOptions(**options), passes=PASSES)
+    return choose_layers(
+        Decoder(model), windows, count, TrspOptions(**{"candidates": "gates", **options}), passes=PASSES
+    )
 
 
 @given(
@@ -152,15 +156,55 @@ def test_the_same_seed_gives_the_identical_state() -> None:
     assert choose(learned_lm()) == choose(learned_lm())
 
 
-@pytest.mark.parametrize("parts", ["layer", "attention+mlp"])
-def test_it_goes_on_from_any_round_with_the_same_result(parts: str) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"candidates": "gates"}, {"candidates": "gates", "gate_parts": "attention+mlp"}],
+    ids=["trials", "gates", "gates on parts"],
+)
+def test_it_goes_on_from_any_round_with_the_same_result(options: dict[str, str]) -> None:
     states: list[GateState] = []
     windows = sequences(8, 16, seed=3)
-    decoder, options = Decoder(learned_lm()), TrspOptions(gate_parts=parts)
-    whole = choose_layers(decoder, windows, 3, options, passes=PASSES, on_round=states.append)
+    decoder, chosen = Decoder(learned_lm()), TrspOptions(**options)
+    whole = choose_layers(decoder, windows, 3, chosen, passes=PASSES, on_round=states.append)
     for state in states:
         again = GateState.from_dict(json.loads(json.dumps(state.to_dict())))
-        assert choose_layers(decoder, windows, 3, options, passes=PASSES, state=again) == whole
+        assert choose_layers(decoder, windows, 3, chosen, passes=PASSES, state=again) == whole
+
+
+def test_trials_of_all_layers_are_the_greedy_choice_of_sleb() -> None:
+    model, windows = learned_lm(), sequences(8, 16, seed=3)
+    state = choose(model, count=3, candidates="trials", verify_top=LAYERS)
+    order: list[int] = []
+    for _ in range(3):
+        rest = [layer for layer in range(1, LAYERS - 1) if layer not in order]
+        losses = losses_without(
+            Decoder(model), windows, rest, gone=order, passes=PASSES, should_stop=lambda: False
+        )
+        order.append(min(rest, key=lambda layer: losses[layer]))
+    assert state.order == tuple(order)
+
+
+def test_trials_cost_a_fraction_of_trying_all_in_every_round() -> None:
+    all_of_them = choose(learned_lm(), count=3, candidates="trials", verify_top=LAYERS).forward_tokens
+    assert choose(learned_lm(), count=3, candidates="trials", verify_top=1).forward_tokens < 0.7 * all_of_them
+
+
+@given(
+    st.dictionaries(st.integers(0, 30), st.floats(-1, 1), min_size=1, max_size=20),
+    st.lists(st.integers(0, 30), max_size=5),
+    st.integers(1, 8),
+)
+def test_a_shortlist_holds_the_cheapest_and_the_neighbours(
+    excess: dict[int, float], order: list[int], count: int
+) -> None:
+    named = shortlist(excess, order, count)
+    assert len(named) == len(set(named)) == min(count, len(excess))
+    assert set(named) <= set(excess)
+    cheapest = min(excess, key=lambda layer: (excess[layer], layer))
+    assert cheapest in named
+    if order and count >= 4:
+        around = [min((layer for layer in excess if layer > order[-1]), default=None)]
+        assert all(layer is None or layer in named for layer in around)
 
 
 def test_the_model_is_left_as_it_was() -> None:

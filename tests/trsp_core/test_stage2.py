@@ -17,22 +17,31 @@ from trsp_core.evaluation.losses import mean_loss
 from trsp_core.identity_gap import gaps_of, identity_gap
 from trsp_core.method_options import TrspOptions
 from trsp_core.results import StepRecord
-from trsp_core.stage2 import Snapshot, learning_rate, residual_factor, rows_of_step, transfer
+from trsp_core.stage2 import (
+    Snapshot,
+    learning_rate,
+    reading_of_step,
+    residual_factor,
+    rows_of_step,
+    transfer,
+)
 from trsp_core.teacher import teacher_states
+from trsp_core.text import Text
 from trsp_core.trainable import changed_names
 
 PASSES = Passes(forward_rows=4, gradient_rows=2, checkpointed=False)
 REMOVED = (2, 3)
 WINDOWS = sequences(16, 16, seed=3)
+TEXT = Text.of(WINDOWS)
 
 
 def run(model: PreTrainedModel, tmp_path: Path, **options: object) -> tuple[StepRecord, ...]:
-    chosen = TrspOptions(**{"stage2_steps": 20, "learning_rate": 3e-3, **options})
+    chosen = TrspOptions(**{"stage2_steps": 20, "batch_sequences": 4, "learning_rate": 3e-3, **options})
     decoder = Decoder(model)
     teacher = None
     if chosen.objective != "lm":
         teacher = teacher_states(decoder, WINDOWS, path=tmp_path / "teacher.bin", passes=PASSES)
-    return transfer(decoder, WINDOWS, REMOVED, chosen, passes=PASSES, teacher=teacher, seed=0)
+    return transfer(decoder, TEXT, REMOVED, chosen, passes=PASSES, teacher=teacher, seed=0)
 
 
 def loss_without(model: PreTrainedModel) -> float:
@@ -74,7 +83,7 @@ def test_anneal_ends_where_removal_changes_nothing(tmp_path: Path) -> None:
     def watch(record: StepRecord) -> None:
         seen.append(record)
 
-    transfer(decoder, WINDOWS, REMOVED, options, passes=PASSES, teacher=None, seed=0, on_step=watch)
+    transfer(decoder, TEXT, REMOVED, options, passes=PASSES, teacher=None, seed=0, on_step=watch)
     assert seen[-1].identity_gap == 0.0
     assert seen[0].identity_gap > 0.0
     from trsp_core.gates import gated
@@ -128,14 +137,14 @@ def test_it_goes_on_from_a_checkpoint_with_the_same_weights(
 
     whole = learned_lm()
     records = transfer(
-        Decoder(whole), WINDOWS, REMOVED, options, passes=PASSES, teacher=None, seed=0, on_checkpoint=keep
+        Decoder(whole), TEXT, REMOVED, options, passes=PASSES, teacher=None, seed=0, on_checkpoint=keep
     )
     assert len(snapshots) == 2
     for saved, tensors in snapshots:
         again = learned_lm()
         resume = Snapshot.of(len(saved), saved, tensors)
         repeated = transfer(
-            Decoder(again), WINDOWS, REMOVED, options, passes=PASSES, teacher=None, seed=0, resume=resume
+            Decoder(again), TEXT, REMOVED, options, passes=PASSES, teacher=None, seed=0, resume=resume
         )
         assert repeated == records
         for left, right in zip(whole.parameters(), again.parameters(), strict=True):
@@ -149,6 +158,46 @@ def test_rows_go_round_the_whole_text_before_any_repeats(
     rows = [row for at in range(step + 1) for row in rows_of_step(at, batch, total, seed)]
     for epoch in range(len(rows) // total):
         assert sorted(rows[epoch * total : (epoch + 1) * total]) == list(range(total))
+
+
+@given(
+    st.integers(1, 60),
+    st.integers(1, 4),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.floats(0, 0.9, allow_subnormal=False),
+)
+def test_each_kind_of_text_is_read_in_its_own_order(
+    steps: int, batch: int, given_rows: int, own_rows: int, share: float
+) -> None:
+    readings = [reading_of_step(at, batch, given_rows, own_rows, share=share, seed=1) for at in range(steps)]
+    own = [reading for reading in readings if reading.own]
+    assert len(own) == math.floor(steps * share + 1e-9)
+    for rows, offset, kind in ((given_rows, 0, False), (own_rows, given_rows, True)):
+        read = [row - offset for reading in readings if reading.own is kind for row in reading.rows]
+        wanted = [row for at in range(len(read) // batch) for row in rows_of_step(at, batch, rows, 1)]
+        assert read == wanted
+
+
+def test_without_own_text_every_step_reads_the_calibration_text() -> None:
+    assert not any(reading_of_step(at, 1, 4, 0, share=0.5, seed=0).own for at in range(8))
+
+
+def test_steps_on_own_text_are_only_distilled(tmp_path: Path) -> None:
+    decoder, text = Decoder(learned_lm()), Text(WINDOWS, sequences(4, 16, seed=9))
+    teacher = teacher_states(decoder, text.everything, path=tmp_path / "teacher.bin", passes=PASSES)
+    options = TrspOptions(stage2_steps=8, own_text=0.5)
+    records = transfer(decoder, text, REMOVED, options, passes=PASSES, teacher=teacher, seed=0)
+    assert [record.lm is None for record in records] == [False, False, False, True] * 2
+    assert all(record.distill is not None for record in records)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "batch", "wanted"), [(128, 1, 128), (4, 1, 12), (30, 1, 40), (200, 4, 50)]
+)
+def test_the_steps_follow_from_the_text(sequences: int, batch: int, wanted: int) -> None:
+    assert TrspOptions(batch_sequences=batch).steps_for(sequences) == wanted
+    assert TrspOptions(batch_sequences=batch, stage2_steps=7).steps_for(sequences) == 7
 
 
 @given(st.integers(1, 300))
@@ -204,7 +253,7 @@ def test_it_stops_between_passes(tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         transfer(
             Decoder(learned_lm()),
-            WINDOWS,
+            TEXT,
             REMOVED,
             TrspOptions(objective="lm"),
             passes=PASSES,

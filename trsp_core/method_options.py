@@ -136,7 +136,7 @@ class TrspOptions(MethodOptions):
     batch_sequences: int = option(1, about="Sequences a gradient step.", unit="sequences", at_least=1)
     learning_rate: float | None = option(
         None,
-        about="Peak learning rate of AdamW in stage 2; unless given 1e-4 for full, 1e-3 for lora, 3e-4 for norms+down.",
+        about="Peak learning rate of AdamW in stage 2; unless given 1e-4 for full, 2e-3 for lora, 3e-4 for norms+down.",
         above=0,
         below=1,
     )
@@ -175,7 +175,7 @@ class TrspOptions(MethodOptions):
         choices=("split", "penalty", "anneal", "removed"),
     )
     tuned_first: float = option(
-        0.4,
+        0.2,
         about="Under split, the share of the steps that tune the whole model on the text before layers leave; the"
         " tuned model then teaches.",
         at_least=0,

@@ -13,8 +13,8 @@ from trsp_core.decoder import Decoder, frozen
 from trsp_core.method_options import TrspOptions
 from trsp_core.quiet import quiet_logger
 
-LEARNING_RATES = {"full": 1e-4, "lora": 1e-3, "norms+down": 3e-4}
-"""Peak rates where none is given: adapters begin at zero and take, as usual, ten times the rate of weights."""
+LEARNING_RATES = {"full": 1e-4, "lora": 2e-3, "norms+down": 3e-4}
+"""Peak rates where none is given: adapters begin at zero and take twenty times the rate of weights."""
 
 
 @contextmanager

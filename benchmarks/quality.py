@@ -39,6 +39,7 @@ from trsp_core.method_options import RefitOptions, TrspOptions, TuneOptions
 from trsp_core.methods.base import Method, Work
 from trsp_core.methods.knowledge_transfer import KnowledgeTransfer
 from trsp_core.mixed_precision import reduced_products
+from trsp_core.own_text import own_sequences, written_by
 from trsp_core.progress import never
 from trsp_core.reporting import Reporter
 from trsp_core.results import PruningPlan
@@ -72,14 +73,14 @@ ROWS = (
     Row("shortgpt", "shortgpt"),
     Row("sleb", "sleb"),
     Row("trsp, layers removed only", "trsp"),
-    Row("shortgpt+absorb", "shortgpt", REFIT),
-    Row("sleb+absorb", "sleb", REFIT),
     Row("trsp, no gradients", "trsp", REFIT),
     Row("shortgpt+tune", "shortgpt", TUNE),
     Row("sleb+tune", "sleb", TUNE),
     Row("trsp", "trsp", FULL),
 )
 ABLATIONS = (
+    Row("shortgpt+absorb", "shortgpt", REFIT),
+    Row("sleb+absorb", "sleb", REFIT),
     Row("trsp without stage 1 (shortgpt's set)", "shortgpt", FULL),
     Row("trsp one-shot, no gradients", "trsp one-shot", REFIT),
     Row("trsp by gates, removed only", "trsp gates"),
@@ -126,6 +127,7 @@ class Bench:
             for name, reference in judges.items()
         }
         self.plans: dict[str, tuple[PruningPlan, dict[str, float]]] = {}
+        self.own_text: torch.Tensor | None = None
 
     def work(self, name: str, method: dict[str, Any]) -> tuple[Work, Method]:
         """Return the work on a freshly loaded model."""
@@ -170,6 +172,7 @@ class Bench:
         """Make one line."""
         plan, spent = self.plan(row.chooser)
         work, _ = self.work(row.label, {"name": "last"})
+        self._share_own_text(work, row)
         began = time.monotonic()
         if row.after is not None:
             with reduced_products(CPU, weights=torch.float32):
@@ -189,6 +192,18 @@ class Bench:
             "transfer_forward_tokens": work.tokens.forward,
             **spent,
         }
+
+    def _share_own_text(self, work: Work, row: Row) -> None:
+        """Give the row the text that the dense model wrote for an earlier one, which would be the same."""
+        if row.after is None or row.after.own_text == 0 or not (row.after.absorb or row.after.stage2_steps):
+            return
+        if self.own_text is None:
+            began = time.monotonic()
+            count = own_sequences(SEQUENCES, LENGTH, row.after.own_text)
+            with reduced_products(CPU, weights=torch.float32):
+                self.own_text = written_by(work.decoder, sequences=count, length=LENGTH, seed=self.seed)
+            print(f"own text: {count} sequences, {time.monotonic() - began:.0f} s", file=sys.stderr)
+        work.workspace.save_tensors("own_text", {"ids": self.own_text}, {})
 
 
 def _one_shot(plan: PruningPlan) -> PruningPlan:

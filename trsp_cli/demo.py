@@ -22,7 +22,7 @@ DEMO_SPEC: Mapping[str, Any] = {
     "model": "demo:smollm2-135m",
     "sparsity": 0.25,
     "calibration": {"set": "python-docs", "sequences": 48, "sequence_length": 256},
-    "method": {"name": "trsp", "stage1_sequences": 2, "stage1_steps": 3, "stage2_steps": 6},
+    "method": {"name": "trsp", "stage1_sequences": 4, "stage2_steps": 24},
     "evaluation": {
         "perplexity": ["python-docs"],
         "windows": 8,

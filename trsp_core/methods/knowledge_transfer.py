@@ -153,14 +153,17 @@ class KnowledgeTransfer:
         )
 
     def _steps_before(self, text: Text, own_states: Tensor) -> Transfer:
-        """Run the steps with the layers in place, their identity gaps measured before and after."""
+        """Run the steps with the layers in place; where these make the identity gaps small, measure them."""
         phase = self.before
         if phase is None:
             return Transfer()
         distils = phase.options.objective != "lm" or (len(text.own) and phase.options.own_text)
         teacher = self._teacher(text, own_states) if distils else None
+        read = text if distils else Text.of(text.given)
+        if self.options.schedule == "split":
+            return self._run(phase, read, teacher)
         gaps = self._gaps_before()
-        done = self._run(phase, text if distils else Text.of(text.given), teacher)
+        done = self._run(phase, read, teacher)
         after = self._gaps_after(phase)
         return replace(done, identity_gap={layer: (gaps[layer], after[layer]) for layer in self.plan.removed})
 

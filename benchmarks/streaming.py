@@ -44,7 +44,7 @@ def job(out: Path, memory: str, given: argparse.Namespace) -> dict[str, Any]:
         *("--method", "shortgpt+absorb", "--layers-to-remove", "8", "--calibration", "python-docs"),
         *("--sequences", str(given.sequences), "--sequence-length", str(given.length)),
         *("--windows", str(given.windows), "--window-length", str(given.length)),
-        *("--set", f"memory={memory}"),
+        *("--set", f"memory={memory}", "--set", "own_text=0"),
     ]
     done = subprocess.run(line, check=True, stdout=subprocess.PIPE)
     return dict(json.loads(done.stdout))

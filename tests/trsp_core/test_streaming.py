@@ -164,7 +164,13 @@ def test_a_weight_that_is_not_finite_is_refused_when_it_is_read(tiny_folder: Tin
         streamed.model(ids())
 
 
-def streamed_spec(folder: Path, memory: str, method: str = "shortgpt+absorb", **more: Any) -> CompressionSpec:
+REFITTED = {"name": "shortgpt+absorb", "own_text": 0.0}
+"""A streamed model writes no text, so that the resident one must not read its own either."""
+
+
+def streamed_spec(
+    folder: Path, memory: str, method: str | dict[str, Any] = REFITTED, **more: Any
+) -> CompressionSpec:
     data = spec_of(folder).to_dict()
     data["evaluation"]["speed"] = False
     return CompressionSpec.from_dict({**data, "method": method, "memory": memory, **more})
@@ -181,8 +187,17 @@ def test_a_streamed_job_gives_the_resident_job_s_result(
     same_result(tmp_path / "resident", tmp_path / "streamed")
     found = reports["streamed"]
     assert found.refitted_layers
+    assert not any("own" in note for note in found.notes)
     assert found.environment["memory"] == "streamed"
     assert reports["resident"].environment["memory"] == "resident"
+
+
+def test_a_streamed_job_says_that_its_model_writes_no_text(
+    tmp_path: Path, tiny_folder: Tiny, policy: SourcePolicy, trusting: None
+) -> None:
+    spec = streamed_spec(tiny_folder("llama"), "streamed", "shortgpt+absorb")
+    report = compress(spec, workdir=tmp_path / "out", policy=policy)
+    assert any("streamed from disk" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("right", [True, False])

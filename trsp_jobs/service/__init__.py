@@ -10,6 +10,7 @@ from trsp_jobs.service.execution import (
     heartbeat,
     orders,
     pick,
+    record_news,
     record_progress,
     succeed,
     time_out,
@@ -25,12 +26,13 @@ from trsp_jobs.service.reading import (
     list_workers,
     waiting_reason,
 )
-from trsp_jobs.service.submission import cancel, mark_rung, retry, submit
+from trsp_jobs.service.submission import cancel, mark_rung, remove, retry, submit
 from trsp_jobs.service.upkeep import (
     WorkerFacts,
     due_rings,
     expire_leases,
     forget_gone_workers,
+    forget_log,
     forget_worker,
     see_worker,
     set_current_job,
@@ -50,6 +52,7 @@ __all__ = [
     "explain",
     "fail",
     "forget_gone_workers",
+    "forget_log",
     "forget_worker",
     "get_artifact",
     "get_job",
@@ -62,7 +65,9 @@ __all__ = [
     "mark_rung",
     "orders",
     "pick",
+    "record_news",
     "record_progress",
+    "remove",
     "retry",
     "see_worker",
     "set_current_job",

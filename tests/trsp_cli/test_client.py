@@ -10,7 +10,8 @@ import pytest
 
 from tests.api.work import claim, fail, succeed, work_until
 from tests.trsp_cli.conftest import Service
-from trsp_cli.client import BrokenDownload, Client, Refused, Unreachable, inside, read_sse
+from trsp_cli.client import BrokenDownload, Client, Refused, Unreachable, inside
+from trsp_cli.transport import read_events
 from trsp_jobs.leases import JobError
 from trsp_jobs.logs import local_log
 

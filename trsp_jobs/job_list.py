@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, String, cast, literal, literal_column, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    SQLColumnExpression,
+    String,
+    cast,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.orm import Session
 
@@ -20,7 +30,7 @@ NEWEST = "-created_at"
 _TIME = TIMESTAMP(timezone=True)
 _NEVER = "infinity"
 """What stands in a cursor for the end of a job that has not ended."""
-_COLUMNS: Mapping[str, ColumnElement[Any]] = {
+_COLUMNS: Mapping[str, SQLColumnExpression[Any]] = {
     "created_at": Job.created_at,
     "finished_at": literal_column(ENDED, _TIME),
     "priority": Job.priority,
@@ -133,6 +143,6 @@ def list_jobs(
     return items, Cursor(sort, rows[limit - 1][1], items[-1].id).encode() if more else None
 
 
-def _beyond(column: ColumnElement[Any], after: Cursor) -> ColumnElement[bool]:
+def _beyond(column: SQLColumnExpression[Any], after: Cursor) -> ColumnElement[bool]:
     here, there = tuple_(column, Job.id), tuple_(after.bound(), literal(after.job_id))
     return here < there if after.sort.startswith("-") else here > there

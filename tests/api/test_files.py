@@ -13,6 +13,7 @@ from api.routes.logs import whole_characters
 from tests.api.conftest import Api
 from tests.api.work import claim, fail, say, succeed, tell
 from trsp_core.progress import Progress
+from trsp_jobs import service
 from trsp_jobs.leases import JobError
 from trsp_jobs.logs import stored_log
 

@@ -38,10 +38,9 @@ def following(url: str, address: str, **headers: str) -> Iterator[list[tuple[str
     seen: list[tuple[str, dict[str, Any]]] = []
 
     def read() -> None:
-        with httpx.Client(base_url=url, timeout=30) as client:
-            with client.stream("GET", address, headers=headers) as answer:
-                for item in read_sse(answer.iter_lines()):
-                    seen.append(item)
+        with httpx.stream("GET", url + address, headers=headers, timeout=30) as answer:
+            for item in read_sse(answer.iter_lines()):
+                seen.append(item)
 
     thread = threading.Thread(target=read)
     thread.start()
@@ -66,7 +65,7 @@ def test_an_event_reaches_its_streams_at_once(api: Api, postgres: Postgres) -> N
         for step in range(3):
             begun = time.monotonic()
             tell(api, held, Progress("stage1", step, 3, 0.1))
-            wait_until(lambda: len(seen) >= step + 4, 2)
+            wait_until(lambda known=step + 4: len(seen) >= known, 2)
             assert time.monotonic() - begun < 1
         fail(api, held, JobError("x", "broken"))
     assert [data["sequence"] for name, data in seen if name != "end"] == list(range(1, len(seen)))

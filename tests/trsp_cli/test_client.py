@@ -8,12 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.api.work import claim, fail, succeed, work_until
+from tests.api.work import claim, fail, say, succeed, work_until
 from tests.trsp_cli.conftest import Service
 from trsp_cli.client import BrokenDownload, Client, Refused, Unreachable, inside
 from trsp_cli.transport import read_events
 from trsp_jobs.leases import JobError
-from trsp_jobs.logs import local_log
 
 
 def answering(handler: Callable[[httpx.Request], httpx.Response]) -> Client:
@@ -90,11 +89,9 @@ def test_refusals_carry_the_problem(service: Service, client: Client) -> None:
 def test_logs_come_piece_by_piece(service: Service, client: Client) -> None:
     job = client.submit(service.api.spec)
     held = claim(service.api, job["id"])
-    path = local_log(service.api.services.settings.work_dir, job["id"], 1)
-    path.parent.mkdir(parents=True)
-    path.write_text("one\n")
+    say(service.api, held, 0, b"one\n")
     assert list(client.follow_logs(job["id"], to_the_end=False)) == ["one\n"]
-    path.write_text("one\ntwo\n")
+    say(service.api, held, 4, b"two\n")
     fail(service.api, held, JobError("x", "broken"))
     assert "".join(client.follow_logs(job["id"])) == "one\ntwo\n"
 
@@ -137,4 +134,4 @@ def test_events_are_read_as_the_standard_says() -> None:
         'data: {"c"',
         "id: 1",
     ]
-    assert list(read_sse(lines)) == [("a", {"b": 1}), ("message", 2)]
+    assert list(read_events(["id: 7", *lines])) == [("7", "a", {"b": 1}), ("7", "message", 2)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_pieces_are_read_at_any_offset(sessions: sessionmaker[Session], submit: 
     job_id = submit()
     whole = bytes(range(256)) * 600
     cuts = [0, 3, 10, 10 + PIECE_BYTES, 12 + PIECE_BYTES, 12 + 2 * PIECE_BYTES, len(whole)]
-    pieces = [Said(start, whole[start:end]) for start, end in zip(cuts, cuts[1:], strict=False)]
+    pieces = [Said(start, whole[start:end]) for start, end in itertools.pairwise(cuts)]
     with db.session_scope(sessions) as session:
         assert log_pieces.size(session, job_id, 1) is None
         log_pieces.add(session, job_id, 1, pieces[:3])

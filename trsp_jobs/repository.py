@@ -16,6 +16,8 @@ from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
 
 BATCH = 100
 """Most rows that one round of upkeep takes at a time."""
+MOST_AHEAD = 1000
+"""Jobs ahead of one that waits are counted up to here: a list must not cost what the queue is long."""
 
 
 def get_job(session: Session, job_id: str) -> Job | None:
@@ -124,9 +126,10 @@ def count_queued(session: Session) -> int:
 
 
 def count_ahead(session: Session, job: Job) -> int:
-    """Return how many queued jobs go before this one."""
+    """Return how many queued jobs go before this one; of more than `MOST_AHEAD`, one more than that."""
     before = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
-    return session.scalar(select(func.count()).where(Job.status == Status.QUEUED, before)) or 0
+    found = select(Job.id).where(Job.status == Status.QUEUED, before).limit(MOST_AHEAD + 1)
+    return session.scalar(select(func.count()).select_from(found.subquery())) or 0
 
 
 def never_rung(session: Session) -> Sequence[str]:

@@ -57,8 +57,9 @@ def jobs(
     """Show the jobs, newest first; with `fragment` only the list, for the live refresh."""
     with services.session() as session:
         found = service.list_jobs(session, after=after, limit=PAGE_SIZE)
-        cards = [views.card(job, service.waiting_reason(session, job)) for job in found.items]
+        reasons = service.waiting_reasons(session, found.items)
         workers = service.list_workers(session)
+    cards = [views.card(job, reason) for job, reason in zip(found.items, reasons, strict=True)]
     name = "_jobs.html" if fragment else "jobs.html"
     return render(
         name,

@@ -159,9 +159,10 @@ def _page(services: Services, after: str | None, limit: int, sort: str, chosen: 
     try:
         with services.session() as session:
             page = service.list_jobs(session, after=after, limit=limit, sort=sort, chosen=chosen)
-            items = [_show(session, job) for job in page.items]
+            reasons = service.waiting_reasons(session, page.items)
     except WrongCursor as error:
         raise invalid_request(Problem("/query/after", f"{error}.", (after or "")[:80])) from error
+    items = [JobOut.of(job, reason) for job, reason in zip(page.items, reasons, strict=True)]
     return JobPage(items=items, next_cursor=page.next_cursor)
 
 

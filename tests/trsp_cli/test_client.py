@@ -107,6 +107,60 @@ def test_nobody_there_and_not_ready_are_both_unreachable() -> None:
         broken.get("job_x")
 
 
+def test_a_lost_answer_is_asked_for_again_under_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trsp_cli.transport.FIRST_PAUSE_SECONDS", 0.01)
+    keys: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["idempotency-key"])
+        if len(keys) == 1:
+            raise httpx.ReadError("torn")
+        if len(keys) == 2:
+            return httpx.Response(503, json={"title": "The database", "detail": "is away"})
+        return httpx.Response(202, json={"id": "job_x"})
+
+    client = answering(handler)
+    assert client.submit({})["id"] == "job_x"
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    client.clone("job_x", idempotency_key="mine")
+    assert keys[3] == "mine" != keys[2]
+
+
+def test_what_is_refused_or_not_there_is_asked_for_once() -> None:
+    sent: list[str] = []
+
+    def refused(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path)
+        return httpx.Response(409, json={"title": "no"})
+
+    with pytest.raises(Refused):
+        answering(refused).retry("job_x")
+    assert sent == ["/v1/jobs/job_x/retry"]
+
+    def away(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path)
+        raise httpx.ConnectError("away")
+
+    with pytest.raises(Unreachable):
+        answering(away).submit({})
+    assert len(sent) == 2
+
+
+def test_every_job_comes_page_by_page(client: Client, service: Service) -> None:
+    ids = [client.submit(service.api.spec)["id"] for _ in range(3)]
+    assert [job["id"] for job in client.every(limit=2)] == ids[::-1]
+    assert [job["id"] for job in client.every(limit=1, sort="created_at", status=["queued", "failed"])] == ids
+    tag = client.etag(ids[0])
+    assert client.cancel(ids[0], etag=tag)["status"] == "canceled"
+    with pytest.raises(Refused) as caught:
+        client.delete(ids[0], etag=tag)
+    assert caught.value.status == 412
+    client.delete(ids[0])
+    assert [item["name"] for item in client.methods()]
+    assert client.attempts(ids[1]) == []
+
+
 def test_a_file_with_another_hash_is_not_kept(tmp_path: Path) -> None:
     client = answering(lambda _: httpx.Response(200, content=b"other"))
     with pytest.raises(BrokenDownload, match="SHA-256"):

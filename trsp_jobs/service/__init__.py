@@ -25,6 +25,7 @@ from trsp_jobs.service.reading import (
     list_jobs,
     list_workers,
     waiting_reason,
+    waiting_reasons,
 )
 from trsp_jobs.service.submission import cancel, mark_rung, remove, retry, submit
 from trsp_jobs.service.upkeep import (
@@ -76,4 +77,5 @@ __all__ = [
     "time_out",
     "time_out_queued",
     "waiting_reason",
+    "waiting_reasons",
 ]

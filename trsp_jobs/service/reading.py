@@ -95,14 +95,24 @@ def list_workers(session: Session) -> Sequence[WorkerNode]:
 
 def waiting_reason(session: Session, job: Job) -> str:
     """Return why a job is where it is; for one that waits, what it waits for."""
-    if job.status != Status.QUEUED:
-        return job.reason
-    workers = repository.list_workers(session)
+    return waiting_reasons(session, [job])[0]
+
+
+def waiting_reasons(session: Session, jobs: Sequence[Job]) -> list[str]:
+    """Return the reasons of several jobs; the workers are asked for once, and only if one waits."""
+    waits = any(job.status == Status.QUEUED for job in jobs)
+    workers = repository.list_workers(session) if waits else ()
+    return [_reason(session, job, workers) if job.status == Status.QUEUED else job.reason for job in jobs]
+
+
+def _reason(session: Session, job: Job, workers: Sequence[WorkerNode]) -> str:
     if job.device_class == "cuda" and not any(worker.device == "cuda" for worker in workers):
         return "waiting: no GPU worker online"
     if not workers:
         return "waiting: no worker online"
     ahead = repository.count_ahead(session, job)
+    if ahead > repository.MOST_AHEAD:
+        return f"waiting: more than {repository.MOST_AHEAD} jobs ahead"
     if ahead:
         return f"waiting: {ahead} {'job' if ahead == 1 else 'jobs'} ahead"
     if all(worker.current_job is not None for worker in workers):

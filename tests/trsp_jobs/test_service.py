@@ -364,7 +364,7 @@ def test_a_retry_from_scratch_forgets_what_was_reached(sessions: Sessions, submi
 
 
 def test_a_job_is_removed_with_all_that_is_its_own(sessions: Sessions, submit: Any, claimed: Any) -> None:
-    claim = claimed(submit())
+    claim = claimed(submit(run_deadline=5))
     do(sessions, service.record_news, claim, [progress(1)], [Said(0, b"text")])
     with pytest.raises(IllegalTransition, match="running"):
         do(sessions, service.remove, claim.job_id)

@@ -42,7 +42,7 @@ def cache_headers(tag: str) -> dict[str, str]:
     return {"ETag": tag, "Cache-Control": "private, no-cache"}
 
 
-def get_versions(
+async def get_versions(
     if_match: Annotated[
         str | None,
         Header(description="The job's ETag; if the job has changed since, 412 and nothing is done."),

@@ -141,7 +141,7 @@ class Live:
             topic.wake()
 
 
-def get_live(request: Request) -> Live:
+async def get_live(request: Request) -> Live:
     """Return the application's topics."""
     live: Live = request.app.state.live
     return live

@@ -12,7 +12,7 @@ from api.errors import invalid_request
 from trsp_core.errors import Problem, closest
 
 
-def refuse_unknown(request: Request) -> None:
+async def refuse_unknown(request: Request) -> None:
     """Refuse a misspelt parameter: a filter that is passed over would show what was not asked for."""
     route = request.scope.get("route")
     if not isinstance(route, APIRoute):

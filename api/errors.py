@@ -90,7 +90,21 @@ KINDS: tuple[Kind, ...] = (
         "illegal-transition",
         409,
         "The job's status does not allow this",
-        "Cancel takes unfinished jobs; retry takes failed, timed out and canceled ones.",
+        "Cancel takes unfinished jobs; retry takes failed, timed out and canceled ones; delete takes those "
+        "that have ended.",
+    ),
+    Kind(
+        "key-in-use",
+        409,
+        "The idempotency key is in use",
+        "The first request under this key is still being answered. Send this one again in a moment.",
+        RETRY_SECONDS,
+    ),
+    Kind(
+        "version-conflict",
+        412,
+        "The job has changed",
+        "Get the job, look at what changed, and send its new ETag as If-Match.",
     ),
     Kind("too-large", 413, "The body is too large", "A job is a few kilobytes; its data is named, not sent."),
     Kind(
@@ -113,6 +127,12 @@ KINDS: tuple[Kind, ...] = (
         422,
         "A parameter is wrong",
         "Each entry of errors points at one parameter and says what would be right.",
+    ),
+    Kind(
+        "key-reused",
+        422,
+        "The idempotency key was used for another request",
+        "Take a new key for a new request; the same key repeats the same request.",
     ),
     Kind(
         "invalid-spec",
@@ -170,6 +190,10 @@ _DOMAIN: tuple[tuple[type[Exception], str], ...] = (
     (jobs.JobNotFound, "job-not-found"),
     (jobs.ArtifactNotFound, "artifact-not-found"),
     (jobs.IllegalTransition, "illegal-transition"),
+    (jobs.WrongCursor, "invalid-request"),
+    (jobs.VersionConflict, "version-conflict"),
+    (jobs.KeyInUse, "key-in-use"),
+    (jobs.KeyReused, "key-reused"),
     (jobs.StoreUnavailable, "store-unavailable"),
     *((cls, "database-unavailable") for cls in OUTAGES),
 )

@@ -16,7 +16,8 @@ from api import errors, middleware, openapi
 from api.dashboard import routes as dashboard
 from api.dashboard.story import StoryBook
 from api.deps import Services
-from api.routes import events, files, jobs, logs, system
+from api.live import Live
+from api.routes import compare, events, files, jobs, logs, system
 from api.schemas import ProblemOut
 from trsp_core.preflight import preflight
 from trsp_jobs.db import make_engine, session_factory
@@ -50,6 +51,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     services = services or make_services(settings)
     app = FastAPI(**describe_app(), lifespan=_lifespan, middleware=_middleware(settings))
     app.state.services = services
+    app.state.live = Live(settings.database_url, services.stopping)
     app.state.stories = StoryBook()
     app.state.error_page = dashboard.error_page
     errors.install(app)
@@ -81,8 +83,8 @@ def describe_app() -> dict[str, Any]:
 
 def add_routes(app: FastAPI) -> None:
     """Register every resource."""
-    for router in (jobs.router, events.router, files.router, logs.router, system.router, dashboard.router):
-        app.include_router(router)
+    for module in (jobs, compare, events, files, logs, system, dashboard):
+        app.include_router(module.router)
 
 
 def make_services(settings: Settings) -> Services:
@@ -136,4 +138,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     services: Services = app.state.services
     services.stopping.set()
+    await app.state.live.close()
     services.sessions.kw["bind"].dispose()

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, RootMod
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from api.submission import submission_schema
+from api.submission import clone_schema, retry_schema, submission_schema
 from trsp_core.config import CompressionSpec
 from trsp_core.preflight import Preflight
 from trsp_jobs import models
+from trsp_jobs.estimates import Estimate
 
 
 class JobRequest(RootModel[dict[str, Any]]):
@@ -21,6 +22,22 @@ class JobRequest(RootModel[dict[str, Any]]):
     @classmethod
     def __get_pydantic_json_schema__(cls, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
         return submission_schema()
+
+
+class CloneRequest(RootModel[dict[str, Any]]):
+    """What is to be different in the new job: a merge patch of the body that made the old one."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return clone_schema()
+
+
+class RetryRequest(RootModel[dict[str, Any]]):
+    """How to try again; read by `api.submission`, whose schema this shows."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return retry_schema()
 
 
 class FromRow(BaseModel):
@@ -35,6 +52,7 @@ class JobLinks(BaseModel):
     events: str
     stream: str
     logs: str
+    log_stream: str
     report: str
     artifacts: str
     page: str
@@ -47,6 +65,7 @@ class JobLinks(BaseModel):
             events=f"{base}/events",
             stream=f"{base}/events/stream",
             logs=f"{base}/logs",
+            log_stream=f"{base}/logs/stream",
             report=f"{base}/report",
             artifacts=f"{base}/artifacts",
             page=f"/jobs/{job_id}",
@@ -77,6 +96,7 @@ class JobOut(FromRow):
     max_attempts: int
     error: dict[str, Any] | None = Field(description="Code, message, problems and suggestion of the failure.")
     result: dict[str, Any] | None = Field(description="Headline figures of the report.")
+    cloned_from: str | None = Field(description="The job that it was made from.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -91,7 +111,7 @@ class JobOut(FromRow):
 
 
 class JobPage(BaseModel):
-    """One page of jobs, newest first."""
+    """One page of jobs."""
 
     items: list[JobOut]
     next_cursor: str | None = Field(description="Send it as `after` for the next page; null on the last.")
@@ -126,6 +146,9 @@ class AttemptOut(FromRow):
     reason: str
     exit_code: int | None
     peak_rss_bytes: int | None
+    checkpoint: dict[str, Any] | None = Field(
+        description="What a retry can go on from: files, bytes, written_at, host; null where nothing was left."
+    )
 
 
 class AttemptList(BaseModel):
@@ -164,6 +187,38 @@ class ArtifactList(BaseModel):
     items: list[ArtifactOut]
 
 
+class SpanOut(FromRow):
+    """Lowest, middle and highest of what the finished jobs make one expect."""
+
+    low: float
+    likely: float
+    high: float
+
+
+class StageEstimateOut(FromRow):
+    """What one stage will take."""
+
+    stage: str = Field(description="stage1, stage2 with the refit, evaluate, or rest for all others.")
+    tokens: float | None = Field(
+        description="Tokens that pass through the model, a backward pass counted twice; null if unknown."
+    )
+    seconds: SpanOut | None = Field(description="Null if no finished job had a stage of this kind.")
+    microseconds: float | None = Field(description="Likely cost of one token in one layer.")
+    jobs: int = Field(description="Finished jobs with a stage of this kind: the range is theirs.")
+
+
+class EstimateOut(FromRow):
+    """What the job will take, judged by those that succeeded here."""
+
+    device: str = Field(description="cpu or cuda; jobs on the other are not compared.")
+    stages: list[StageEstimateOut]
+    seconds: SpanOut | None = Field(description="The whole job without waiting; null if a stage is unknown.")
+    memory_bytes: SpanOut | None = Field(
+        description="Peak memory, bytes: the formula's, by what finished jobs took of it; null if none tells."
+    )
+    jobs: int = Field(description="Finished jobs that were looked at.")
+
+
 class PreflightOut(BaseModel):
     """What a job would do."""
 
@@ -176,15 +231,64 @@ class PreflightOut(BaseModel):
         description="Whether the job measures the model to find how many layers go (speedup, max_perplexity_ratio)."
     )
     removable_layers: int = Field(description="Layers that the protection leaves to choose from.")
+    protected_layers: list[int] = Field(description="Layers that stay whatever is found, 0-based.")
     sequence_length: int = Field(description="Tokens of a calibration window.")
     window_length: int = Field(description="Tokens of an evaluation window.")
     memory_bytes: int = Field(description="Estimate of the peak memory, bytes, in float32 on a CPU.")
+    estimate: EstimateOut = Field(description="Time and memory by the jobs that have succeeded here.")
 
     @classmethod
-    def of(cls, spec: CompressionSpec, found: Preflight) -> Self:
+    def of(cls, spec: CompressionSpec, found: Preflight, estimate: Estimate) -> Self:
         """Return what a preflight found of a spec."""
-        data = found.to_dict()
-        return cls(spec=spec.to_dict(), model=data.pop("facts"), **data)
+        data, options, layers = found.to_dict(), spec.method.options, found.facts.layers
+        ends = {*range(options.protect_first), *range(layers - options.protect_last, layers)}
+        return cls(
+            spec=spec.to_dict(),
+            model=data.pop("facts"),
+            protected_layers=sorted(ends),
+            estimate=EstimateOut.model_validate(estimate),
+            **data,
+        )
+
+
+class ComparedJob(FromRow):
+    """A job among others."""
+
+    id: str
+    model: str
+    method: str
+    target: dict[str, Any]
+    labels: dict[str, str]
+    removed_layers: list[int] | None = Field(description="0-based, ascending.")
+
+    @classmethod
+    def of(cls, job: models.Job) -> Self:
+        """Return a row as the comparison shows it."""
+        return cls(
+            id=job.id,
+            model=job.spec["model"],
+            method=job.spec["method"]["name"],
+            target=job.spec["target"],
+            labels=job.labels,
+            removed_layers=(job.result or {}).get("removed_layers"),
+        )
+
+
+class ComparisonRow(FromRow):
+    """One figure of each job."""
+
+    name: str = Field(description="Such as `perplexity/wikitext2`.")
+    unit: str
+    better: str = Field(description="lower, higher or neither.")
+    values: list[float | None] = Field(description="In the order of the jobs; null where not measured.")
+    best: list[int] = Field(description="Places of the jobs with the best value.")
+
+
+class ComparisonOut(BaseModel):
+    """Jobs side by side."""
+
+    jobs: list[ComparedJob]
+    figures: list[ComparisonRow]
 
 
 class MethodOut(BaseModel):

@@ -65,6 +65,25 @@ class ServiceOptions:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryOptions:
+    """How a job is tried again."""
+
+    from_scratch: bool = option(
+        False,
+        about="Begin again; else the job goes on from its checkpoint where that still lies on the worker.",
+    )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RetryOptions:
+        """Read the body of `POST /v1/jobs/ID/retry`.
+
+        Raises:
+            InvalidSpec: With one problem for every wrong field.
+        """
+        return read(cls, data, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """A job as asked for: what to compress, and what the service does with it."""
@@ -146,6 +165,24 @@ def submission_schema() -> dict[str, Any]:
     result["title"] = "JobRequest"
     result["examples"] = list(EXAMPLES.values())
     return result
+
+
+def clone_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a clone's changes: nothing is required, and null takes a field away."""
+    fields_of_job = submission_schema()["properties"]
+    return {
+        "title": "CloneRequest",
+        "type": "object",
+        "properties": {
+            name: {"description": item.get("description", "")} for name, item in fields_of_job.items()
+        },
+        "examples": [{"target": {"layers_to_remove": 4}, "calibration": {"seed": 1}, "labels": {"try": "2"}}],
+    }
+
+
+def retry_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the body that says how to try again."""
+    return {**schema(RetryOptions), "title": "RetryRequest"}
 
 
 EXAMPLES: Mapping[str, dict[str, Any]] = {

@@ -35,11 +35,11 @@ from trsp_core.checkpoint import load_model, load_tokenizer
 from trsp_core.config import CompressionSpec
 from trsp_core.decoder import Decoder, switched_off
 from trsp_core.evaluation.perplexity import loss_of_windows
-from trsp_core.method_options import RefitOptions, TrspOptions, TuneOptions
+from trsp_core.method_options import RefitOptions, TrspOptions, TuneOptions, own_sequences
 from trsp_core.methods.base import Method, Work
 from trsp_core.methods.knowledge_transfer import KnowledgeTransfer
 from trsp_core.mixed_precision import reduced_products
-from trsp_core.own_text import own_sequences, written_by
+from trsp_core.own_text import written_by
 from trsp_core.progress import never
 from trsp_core.reporting import Reporter
 from trsp_core.results import PruningPlan

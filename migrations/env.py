@@ -7,6 +7,7 @@ import os
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
+from trsp_jobs import log_pieces, stored_answers  # noqa: F401 - their tables join the metadata
 from trsp_jobs.models import Base
 
 _LOCK = 7_385_209_174

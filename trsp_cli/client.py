@@ -9,11 +9,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -22,44 +21,15 @@ from urllib.parse import quote
 
 import httpx
 
+from trsp_cli.transport import BrokenDownload, Json, Refused, ServiceError, Transport, Unreachable
+
+__all__ = ["FINAL", "BrokenDownload", "Client", "Event", "Refused", "ServiceError", "Unreachable", "inside"]
+
 PAUSE_SECONDS = 0.5
 """Between two tries, and between two looks."""
 FINAL = frozenset({"succeeded", "failed", "canceled", "timed_out"})
-Json = dict[str, Any]
 Rows = list[Json]
 Paths = list[Path]
-
-
-class ServiceError(Exception):
-    """Base of what can go wrong between a client and the service.
-
-    ServiceError
-    ├── Unreachable      nothing answers at the address, or it says that it cannot serve now (503)
-    ├── Refused          the service refused the request; `problem` is its problem+json
-    └── BrokenDownload   a file arrived with another hash than the service promised
-    """
-
-
-class Unreachable(ServiceError):
-    """Nothing answers at the address, or it cannot serve now."""
-
-
-class BrokenDownload(ServiceError):
-    """A file arrived with another hash than the service promised."""
-
-
-class Refused(ServiceError):
-    """The service refused the request.
-
-    Attributes:
-        status: HTTP status.
-        problem: The problem+json object, `errors` with JSON pointers among it.
-    """
-
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
-        self.status = status
-        self.problem = dict(problem)
-        super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP {status}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +49,8 @@ class Client:
     def __init__(
         self, url: str, key: str | None = None, *, transport: httpx.BaseTransport | None = None
     ) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        timeout = httpx.Timeout(30, connect=5)
-        self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, transport=transport)
+        self._transport = Transport(url, key, transport)
+        self.url = self._transport.url
 
     def __enter__(self) -> Self:
         return self
@@ -94,48 +62,98 @@ class Client:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._http.close()
+        self._transport.close()
 
-    def submit(self, job: Mapping[str, Any]) -> Json:
-        """Create a job from its JSON spec and return it, queued."""
-        return self._json("POST", "/v1/jobs", json=job)
+    def submit(self, job: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+        """Create a job from its JSON spec and return it, queued.
+
+        Args:
+            job: The spec, with the service's own fields.
+            idempotency_key: Name of this wish: said again within a day, it creates no second job. Without
+                one, only what this very call sends again is protected.
+        """
+        return self._transport.once("/v1/jobs", key=idempotency_key, json=job)
+
+    def clone(
+        self, job_id: str, changes: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Json:
+        """Create a job like another one, with the fields of `changes` changed; null takes a field away."""
+        return self._transport.once(_path(job_id, "clone"), key=idempotency_key, json=changes or {})
 
     def validate(self, job: Mapping[str, Any]) -> Json:
-        """Return what the job would do, without creating it."""
-        return self._json("POST", "/v1/jobs/validate", json=job)
+        """Return what the job would do and take, without creating it."""
+        return self._transport.json("POST", "/v1/jobs/validate", json=job)
 
     def get(self, job_id: str) -> Json:
         """Return a job."""
-        return self._json("GET", _path(job_id))
+        return self._transport.json("GET", _path(job_id))
 
     def list(self, **filters: Any) -> Json:
-        """Return one page of jobs, newest first: `items` and `next_cursor`.
+        """Return one page of jobs, newest first unless sorted otherwise: `items` and `next_cursor`.
 
         Args:
-            **filters: Any of `status`, `model`, `label`, `after`, `limit`.
+            **filters: Any of `status`, `model`, `label`, `created_after`, `created_before`, `sort`, `after`,
+                `limit`; `status` and `label` may be lists.
         """
         given = {name: value for name, value in filters.items() if value is not None}
-        return self._json("GET", "/v1/jobs", params=given)
+        return self._transport.json("GET", "/v1/jobs", params=given)
 
-    def cancel(self, job_id: str) -> Json:
-        """Ask a job to stop; asking again changes nothing."""
-        return self._json("POST", _path(job_id, "cancel"))
+    def every(self, **filters: Any) -> Iterator[Json]:
+        """Yield all jobs that `list` would show, page after page."""
+        page = self.list(**filters)
+        yield from page["items"]
+        while page["next_cursor"]:
+            page = self.list(**{**filters, "after": page["next_cursor"]})
+            yield from page["items"]
 
-    def retry(self, job_id: str) -> Json:
-        """Queue a failed, timed out or canceled job again; it goes on from its checkpoint."""
-        return self._json("POST", _path(job_id, "retry"))
+    def compare(self, job_ids: Sequence[str]) -> Json:
+        """Return the key figures of several jobs side by side: `jobs`, and `figures` with a value for each."""
+        return self._transport.json("GET", "/v1/compare", params={"job": [*job_ids]})
+
+    def cancel(self, job_id: str, *, etag: str | None = None) -> Json:
+        """Ask a job to stop; asking again changes nothing.
+
+        Args:
+            job_id: The job.
+            etag: ETag of the job as the caller saw it; if it has changed since, the request is refused (412).
+        """
+        return self._transport.json("POST", _path(job_id, "cancel"), headers=_if_match(etag))
+
+    def retry(self, job_id: str, *, from_scratch: bool = False, etag: str | None = None) -> Json:
+        """Queue a failed, timed out or canceled job again; it goes on from its checkpoint if not told otherwise.
+
+        `etag` is that of `cancel`.
+        """
+        body = {"from_scratch": from_scratch}
+        return self._transport.once(_path(job_id, "retry"), headers=_if_match(etag), json=body)
+
+    def delete(self, job_id: str, *, etag: str | None = None) -> None:
+        """Delete a job that has ended, with its events, logs and files; `etag` is that of `cancel`."""
+        self._transport.send("DELETE", _path(job_id), headers=_if_match(etag))
+
+    def etag(self, job_id: str) -> str:
+        """Return the ETag that a job has now."""
+        return str(self._transport.send("GET", _path(job_id)).headers["ETag"])
+
+    def attempts(self, job_id: str) -> Rows:
+        """Return the tries at a job, each with its end and what it left for the next."""
+        return [dict(item) for item in self._transport.json("GET", _path(job_id, "attempts"))["items"]]
+
+    def methods(self) -> Rows:
+        """Return the registered methods with the JSON Schema of their options."""
+        return [dict(item) for item in self._transport.json("GET", "/v1/methods")["items"]]
 
     def report(self, job_id: str) -> Json:
         """Return the report of a job that succeeded."""
-        return self._json("GET", _path(job_id, "report"))
+        return self._transport.json("GET", _path(job_id, "report"))
 
     def artifacts(self, job_id: str) -> Rows:
         """Return the files of a job: `path`, `size` in bytes, `sha256`, `media_type`."""
-        return [dict(item) for item in self._json("GET", _path(job_id, "artifacts"))["items"]]
+        return [dict(item) for item in self._transport.json("GET", _path(job_id, "artifacts"))["items"]]
 
     def workers(self) -> Rows:
         """Return the workers that are online."""
-        return [dict(item) for item in self._json("GET", "/v1/workers")["items"]]
+        return [dict(item) for item in self._transport.json("GET", "/v1/workers")["items"]]
 
     def logs(self, job_id: str, *, attempt: int | None = None, offset: int = 0) -> tuple[str, int, bool]:
         """Return a piece of an attempt's log from a byte offset.
@@ -144,7 +162,7 @@ class Client:
             The text, the offset where the next piece starts, and whether nothing more will come.
         """
         params = {"offset": offset} | ({} if attempt is None else {"attempt": attempt})
-        response = self._send("GET", _path(job_id, "logs"), params=params)
+        response = self._transport.send("GET", _path(job_id, "logs"), params=params)
         return (
             response.text,
             int(response.headers["Log-Next-Offset"]),
@@ -155,16 +173,21 @@ class Client:
         self, job_id: str, *, attempt: int | None = None, to_the_end: bool = True
     ) -> Iterator[str]:
         """Yield an attempt's log piece by piece, up to what is written or `to_the_end` of the attempt."""
-        offset, complete = 0, False
-        while not complete:
-            text, following, complete = self.logs(job_id, attempt=attempt, offset=offset)
-            if text:
-                yield text
-            elif not to_the_end:
-                return
-            elif not complete:
-                time.sleep(PAUSE_SECONDS)
-            offset = following
+        if to_the_end:
+            yield from self.stream_log(job_id, attempt=attempt)
+            return
+        text, offset, _ = self.logs(job_id, attempt=attempt)
+        while text:
+            yield text
+            text, offset, _ = self.logs(job_id, attempt=attempt, offset=offset)
+
+    def stream_log(
+        self, job_id: str, *, attempt: int | None = None, offset: int = 0, patience: float = 60
+    ) -> Iterator[str]:
+        """Yield an attempt's log as it is written, and end with the attempt; `patience` is that of `events`."""
+        params = {"offset": offset} | ({} if attempt is None else {"attempt": attempt})
+        for _, data in self._follow(_path(job_id, "logs", "stream"), "", params, patience):
+            yield data["text"]
 
     def events(self, job_id: str, *, after: int = 0, patience: float = 60) -> Iterator[Event]:
         """Yield a job's events from `after` on as they come, and end after the final one.
@@ -177,18 +200,8 @@ class Client:
         Raises:
             Unreachable: When `patience` is over.
         """
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                for event in self._stream(job_id, after):
-                    if event is None:
-                        return
-                    after, deadline = event.sequence, time.monotonic() + patience
-                    yield event
-            except Unreachable:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(PAUSE_SECONDS)
+        for _, data in self._follow(_path(job_id, "events", "stream"), str(after), {}, patience):
+            yield Event(**data)
 
     def wait(self, job_id: str, *, timeout: float | None = None) -> Json:
         """Return the job once it is final.
@@ -238,73 +251,37 @@ class Client:
 
     def ready(self) -> Json:
         """Return what `/readyz` says, ready or not."""
-        response = self._send("GET", "/readyz", accept=(200, 503))
+        response = self._transport.send("GET", "/readyz", accept=(200, 503))
         return dict(response.json())
 
     def version(self) -> Json:
         """Return what `/version` says."""
-        return self._json("GET", "/version")
+        return self._transport.json("GET", "/version")
 
     def _pour(self, path: str, file: Any) -> str:
         digest = hashlib.sha256()
-        try:
-            with self._http.stream("GET", path) as response:
-                _raise_for(response)
-                for chunk in response.iter_bytes(1 << 20):
-                    digest.update(chunk)
-                    file.write(chunk)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
+        with self._transport.stream(path) as response:
+            for chunk in response.iter_bytes(1 << 20):
+                digest.update(chunk)
+                file.write(chunk)
         return digest.hexdigest()
 
-    def _stream(self, job_id: str, after: int) -> Iterator[Event | None]:
-        """Yield events, then None if the service said that the job is over."""
-        headers = {"Last-Event-ID": str(after)}
-        timeout = httpx.Timeout(30, connect=5, read=60)
-        try:
-            with self._http.stream(
-                "GET", _path(job_id, "events", "stream"), headers=headers, timeout=timeout
-            ) as response:
-                _raise_for(response)
-                for name, data in read_sse(response.iter_lines()):
-                    yield None if name == "end" else Event(**data)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-
-    def _json(self, method: str, path: str, **options: Any) -> Json:
-        return dict(self._send(method, path, **options).json())
-
-    def _send(
-        self, method: str, path: str, *, accept: tuple[int, ...] = (), **options: Any
-    ) -> httpx.Response:
-        try:
-            response = self._http.request(method, path, **options)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        if response.status_code not in accept:
-            _raise_for(response)
-        return response
-
-    def _unreachable(self, error: Exception) -> Unreachable:
-        return Unreachable(
-            f"{self.url} does not answer ({error or type(error).__name__}); is the service up?"
-        )
-
-
-def read_sse(lines: Iterable[str]) -> Iterator[tuple[str, Json]]:
-    """Read a text/event-stream with JSON data: yield each event's name and data."""
-    name, data = "message", ""
-    for line in lines:
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "event":
-            name = value
-        elif field == "data":
-            data += value
-        elif not line and data:
-            yield name, json.loads(data)
-        if not line:
-            name, data = "message", ""
+    def _follow(
+        self, path: str, last: str, params: Mapping[str, Any], patience: float
+    ) -> Iterator[tuple[str, Json]]:
+        """Yield name and data of a stream's events until the one that says that it is over."""
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                for number, name, data in self._transport.events(path, last, params):
+                    if name == "end":
+                        return
+                    last, deadline = number, time.monotonic() + patience
+                    yield name, data
+            except Unreachable:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(PAUSE_SECONDS)
 
 
 def inside(folder: Path, path: str) -> Path:
@@ -319,18 +296,5 @@ def _path(job_id: str, *parts: str) -> str:
     return "/".join(["/v1/jobs", quote(job_id, safe=""), *(quote(part, safe="") for part in parts)])
 
 
-def _raise_for(response: httpx.Response) -> None:
-    if response.is_success:
-        return
-    response.read()
-    problem = _problem(response)
-    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-        raise Unreachable(f"{problem.get('title')}: {problem.get('detail')}")
-    raise Refused(response.status_code, problem)
-
-
-def _problem(response: httpx.Response) -> Json:
-    try:
-        return dict(response.json())
-    except ValueError:
-        return {"title": f"HTTP {response.status_code}", "detail": response.text[:500], "errors": []}
+def _if_match(etag: str | None) -> dict[str, str]:
+    return {} if etag is None else {"If-Match": etag}

@@ -15,6 +15,7 @@ from rich.markup import escape
 from trsp_cli import jobs, runfile
 from trsp_cli.client import Client
 from trsp_cli.connect import DEMO_DIR
+from trsp_cli.job_tables import error_text
 from trsp_cli.output import CommandFailed, Output
 from trsp_cli.up import DataDir, show_started, wait_for_interruption
 
@@ -99,7 +100,7 @@ def _run(client: Client, folder: Path, output: Output) -> Outcome:
     Console(stderr=True).print(f"job        {page}", soft_wrap=True, highlight=False)
     job = jobs.follow(client, job["id"], output)
     if job["status"] != "succeeded":
-        raise CommandFailed(f"{job['id']} {job['status']}: {jobs.error_text(job)}", job)
+        raise CommandFailed(f"{job['id']} {job['status']}: {error_text(job)}", job)
     paths = client.download_all(job["id"], folder / job["id"], only=REPORT_FILES)
     path = next(item for item in paths if item.name == "report.json")
     return Outcome(job, client.report(job["id"]), path, page)

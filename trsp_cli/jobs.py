@@ -10,18 +10,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from trsp_cli import spec_options as words
 from trsp_cli.client import FINAL, Client
 from trsp_cli.connect import Key, Url, connect
+from trsp_cli.job_tables import error_text, show_comparison, show_job, show_list, show_preflight
 from trsp_cli.output import CommandFailed, Output, Usage
 from trsp_core.errors import Problem
 
 app = typer.Typer(no_args_is_help=True, help="Submit, watch and fetch jobs of a service.")
 
 JobId = Annotated[str, typer.Argument(help="The job's id, job_…")]
-_STYLES = {"succeeded": "green", "failed": "red", "timed_out": "red", "running": "blue", "starting": "blue"}
 
 
 @app.command()
@@ -56,6 +55,9 @@ def submit(
         float | None, typer.Option(help="Seconds that it may wait for its start.")
     ] = None,
     run_deadline: Annotated[float | None, typer.Option(help="Seconds that it may take.")] = None,
+    once: Annotated[
+        str | None, typer.Option(help="Your name for this wish; said again within a day, no second job.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the job would do.")] = False,
     url: Url = None,
     key: Key = None,
@@ -84,9 +86,9 @@ def submit(
     with connect(url, key) as client:
         if dry_run:
             found = client.validate(body)
-            output.result(found, lambda console: _show_preflight(console, found))
+            output.result(found, lambda console: show_preflight(console, found))
         else:
-            job = client.submit(body)
+            job = client.submit(body, idempotency_key=once)
             output.result(job, lambda console: _show_submitted(console, client, job))
 
 
@@ -125,50 +127,38 @@ def _show_submitted(console: Console, client: Client, job: Mapping[str, Any]) ->
     notes.print(f"trsp jobs watch {job['id']}", style="dim", soft_wrap=True)
 
 
-def _show_preflight(console: Console, found: Mapping[str, Any]) -> None:
-    model = found["model"]
-    count, kind = f"{found['layers_to_remove']} of {model['layers']} layers", model["model_type"]
-    if found["decided_by_measurement"]:
-        console.print(f"at most {count} would go, decided by measurement ({kind})")
-    else:
-        console.print(f"{count} would go ({kind})")
-    console.print(f"about {found['memory_bytes'] / 1e9:.1f} GB of memory would be needed")
-
-
 @app.command("list")
 def list_jobs(
     context: typer.Context,
-    status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
+    status: Annotated[list[str] | None, typer.Option(help="Only jobs of this status; repeatable.")] = None,
     model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
-    label: Annotated[str | None, typer.Option(help="Only jobs with this label, NAME or NAME=TEXT.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Only jobs with this label, NAME or NAME=TEXT; repeatable.")
+    ] = None,
+    created_after: Annotated[str | None, typer.Option(help="Only jobs created later, RFC 3339.")] = None,
+    created_before: Annotated[str | None, typer.Option(help="Only jobs created earlier, RFC 3339.")] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="created_at, finished_at or priority; with - in front largest first.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Jobs on a page, 1 to 100.")] = 20,
     after: Annotated[str | None, typer.Option(help="Cursor of the page before.")] = None,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first unless sorted otherwise."""
     output: Output = context.obj
     with connect(url, key) as client:
-        page = client.list(status=status, model=model, label=label, limit=limit, after=after)
-    output.result(page, lambda console: _show_list(console, page))
-
-
-def _show_list(console: Console, page: Mapping[str, Any]) -> None:
-    table = Table("id", "status", "progress", "model", "reason", box=None, pad_edge=False)
-    for job in page["items"]:
-        style = _STYLES.get(job["status"], "dim")
-        status = f"[{style}]{job['status']}[/{style}]"
-        row = (
-            job["id"],
-            status,
-            f"{job['progress']:.0%}",
-            escape(job["spec"]["model"]),
-            escape(job["reason"]),
+        page = client.list(
+            status=status,
+            model=model,
+            label=label,
+            created_after=created_after,
+            created_before=created_before,
+            sort=sort,
+            limit=limit,
+            after=after,
         )
-        table.add_row(*row)
-    console.print(table if page["items"] else "no jobs")
-    if page["next_cursor"]:
-        console.print(f"older: --after {page['next_cursor']}", style="dim")
+    output.result(page, lambda console: show_list(console, page))
 
 
 @app.command()
@@ -177,36 +167,7 @@ def show(context: typer.Context, job_id: JobId, url: Url = None, key: Key = None
     output: Output = context.obj
     with connect(url, key) as client:
         job = client.get(job_id)
-        output.result(job, lambda console: show_job(console, client, job))
-
-
-def show_job(console: Console, client: Client, job: Mapping[str, Any]) -> None:
-    """Show a job to a person, its error with every problem among it."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    rows = {
-        "job": job["id"],
-        "page": f"{client.url}{job['links']['page']}",
-        "model": job["spec"]["model"],
-        "status": f"{job['status']}: {job['reason']}",
-        "stage": f"{job['stage']} ({job['stage_step']} of {job['stage_total']})" if job["stage"] else "–",
-        "progress": f"{job['progress']:.0%}",
-        "attempt": f"{job['attempt']} (at most {job['max_attempts']} crashes)",
-        "labels": ", ".join(f"{name}={text}" for name, text in job["labels"].items()) or "–",
-        "created": job["created_at"],
-    }
-    for name, value in rows.items():
-        table.add_row(f"[dim]{name}[/dim]", escape(value))
-    console.print(table)
-    if job["error"]:
-        console.print(f"[red]{escape(error_text(job))}[/red]", soft_wrap=True)
-
-
-def error_text(job: Mapping[str, Any]) -> str:
-    """Return why a job failed, with what may help."""
-    error = job["error"] or {"message": job["reason"]}
-    problems = [f"{item.get('pointer', '')}: {item['message']}" for item in error.get("problems") or ()]
-    help_text = [f"What may help: {error['suggestion']}"] if error.get("suggestion") else []
-    return "\n".join([error["message"], *problems, *help_text])
+        output.result(job, lambda console: show_job(console, client.url, job))
 
 
 @app.command()
@@ -246,23 +207,87 @@ def _show_report(console: Console, report: Mapping[str, Any]) -> None:
     print_summary(console, report)
 
 
+Known = Annotated[
+    str | None, typer.Option("--etag", help="ETag of the job as you know it; nothing is done if it changed.")
+]
+
+
 @app.command()
-def cancel(context: typer.Context, job_id: JobId, url: Url = None, key: Key = None) -> None:
+def cancel(
+    context: typer.Context, job_id: JobId, etag: Known = None, url: Url = None, key: Key = None
+) -> None:
     """Ask a job to stop; asking again changes nothing."""
-    _act(context, url, key, "cancel", job_id)
+    with connect(url, key) as client:
+        _show_state(context, client.cancel(job_id, etag=etag))
 
 
 @app.command()
-def retry(context: typer.Context, job_id: JobId, url: Url = None, key: Key = None) -> None:
+def retry(
+    context: typer.Context,
+    job_id: JobId,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Begin again, whatever checkpoint there is.")
+    ] = False,
+    etag: Known = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
     """Queue a failed, timed out or canceled job again; it goes on from its checkpoint."""
-    _act(context, url, key, "retry", job_id)
+    with connect(url, key) as client:
+        _show_state(context, client.retry(job_id, from_scratch=from_scratch, etag=etag))
 
 
-def _act(context: typer.Context, url: str | None, key: str | None, verb: str, job_id: str) -> None:
+def _show_state(context: typer.Context, job: dict[str, Any]) -> None:
+    output: Output = context.obj
+    output.result(job, lambda console: console.print(f"{job['id']} {job['status']}: {escape(job['reason'])}"))
+
+
+@app.command()
+def clone(
+    context: typer.Context,
+    job_id: JobId,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="As with submit, such as calibration.seed=1; repeatable."),
+    ] = None,
+    spec: Annotated[Path | None, typer.Option(help="File with the changes as JSON, a merge patch.")] = None,
+    once: Annotated[
+        str | None, typer.Option(help="Your name for this wish; said again within a day, no second job.")
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Create a job like another, with some fields changed."""
+    changes = words.with_settings(_read_spec(spec) if spec else {}, settings)
     output: Output = context.obj
     with connect(url, key) as client:
-        job = client.cancel(job_id) if verb == "cancel" else client.retry(job_id)
-    output.result(job, lambda console: console.print(f"{job['id']} {job['status']}: {escape(job['reason'])}"))
+        job = client.clone(job_id, changes, idempotency_key=once)
+        output.result(job, lambda console: _show_submitted(console, client, job))
+
+
+@app.command()
+def delete(
+    context: typer.Context, job_id: JobId, etag: Known = None, url: Url = None, key: Key = None
+) -> None:
+    """Delete a job that has ended, with its events, logs and files. There is no way back."""
+    output: Output = context.obj
+    with connect(url, key) as client:
+        client.delete(job_id, etag=etag)
+    output.result({"id": job_id, "deleted": True}, lambda console: console.print(f"{job_id} deleted"))
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    job_ids: Annotated[list[str], typer.Argument(help="Two jobs or more.")],
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Show the key figures of several jobs side by side."""
+    output: Output = context.obj
+    with connect(url, key) as client:
+        found = client.compare(job_ids)
+    output.result(found, lambda console: show_comparison(console, found))
 
 
 @app.command()

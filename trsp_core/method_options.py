@@ -13,6 +13,17 @@ from trsp_core.options import option
 ADAMW, ADAMW_8BIT = "adamw", "adamw8bit"
 ENOUGH_STEPS = 40
 """Gradient steps that a short text is read more than once for."""
+CHOICE_TOKENS = 2_048
+"""Tokens that stage 1 reads unless told otherwise."""
+SCREENED = 0.25
+"""Share of stage 1's text that every layer is tried on before the first round."""
+MOST_OWN_TOKENS = 65_536
+"""Text of the model's own that shows every domain; a longer calibration text reads it several times."""
+
+
+def own_sequences(given: int, length: int, share: float) -> int:
+    """Return how many sequences of `length` tokens beside `given` make `share` of all, within the bound."""
+    return min(round(given * share / (1 - share)), max(1, MOST_OWN_TOKENS // length)) if share else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,15 +24,6 @@ ROWS = 40
 """Sequences written side by side."""
 
 
-MOST_TOKENS = 65_536
-"""Enough to show every domain; a longer calibration text reads it several times."""
-
-
-def own_sequences(given: int, length: int, share: float) -> int:
-    """Return how many sequences of `length` tokens beside `given` make `share` of all, within `MOST_TOKENS`."""
-    return min(round(given * share / (1 - share)), max(1, MOST_TOKENS // length)) if share else 0
-
-
 class _Asking(StoppingCriteria):
     """Asks after each token whether the work should stop."""
 

@@ -16,9 +16,8 @@ from trsp_core.method_options import ADAMW, ADAMW_8BIT, MethodOptions, stage2_of
 from trsp_core.residence import STREAMED, obstacles, streamed_bytes
 from trsp_core.results import ModelFacts
 from trsp_core.sources import Source, SourcePolicy, inspect, resolve
+from trsp_core.workload import window_length
 
-DEFAULT_LENGTH = 2048
-"""Tokens of a window where none is given, in calibration and evaluation: the protocol's."""
 _RUNTIME_BYTES = 450 * 2**20
 """Python, torch and transformers before a model is loaded."""
 _FLOAT_BYTES = 4
@@ -97,7 +96,7 @@ def preflight(spec: CompressionSpec, policy: SourcePolicy) -> Preflight:
         removable_layers=removable_layers(spec, facts),
         sequence_length=sequence,
         window_length=window,
-        memory_bytes=_memory(spec, facts, sequence),
+        memory_bytes=memory_needed(spec, facts),
     )
 
 
@@ -192,18 +191,17 @@ def _for_perplexity(spec: CompressionSpec, most: int, facts: ModelFacts) -> int:
 
 def _length(given: int | None, facts: ModelFacts, pointer: str) -> int:
     most = facts.max_positions
-    if given is None:
-        return min(DEFAULT_LENGTH, most or DEFAULT_LENGTH)
-    if most is not None and given > most:
+    if given is not None and most is not None and given > most:
         message = f"is {given}; this model takes at most {most} tokens."
         raise InvalidSpec(Problem(pointer, message, given, f"at most {most}"))
-    return given
+    return window_length(given, facts)
 
 
-def _memory(spec: CompressionSpec, facts: ModelFacts, sequence_length: int) -> int:
-    """Estimate the peak: the runtime, the weights, and what stage 2 keeps of each weight that it trains."""
+def memory_needed(spec: CompressionSpec, facts: ModelFacts) -> int:
+    """Estimate the peak, bytes: the runtime, the weights, and what stage 2 keeps of each weight it trains."""
     if spec.memory == STREAMED:
-        return _RUNTIME_BYTES + streamed_bytes(spec, facts, sequence_length)
+        length = window_length(spec.calibration.sequence_length, facts)
+        return _RUNTIME_BYTES + streamed_bytes(spec, facts, length)
     weights = facts.parameters * _FLOAT_BYTES
     layers = sum(facts.layer_parameters) * _FLOAT_BYTES
     choosing = float(registry.METHODS[spec.method.name].keeps_gradients)

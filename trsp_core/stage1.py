@@ -21,15 +21,13 @@ from trsp_core.decoder import Decoder, checkpointed, frozen, switched_off
 from trsp_core.errors import InvalidSpec, NumericalFailure, Problem
 from trsp_core.evaluation.losses import mean_loss
 from trsp_core.gate_layout import GateLayout
-from trsp_core.method_options import TrspOptions
+from trsp_core.method_options import SCREENED, TrspOptions
 from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.results import ChoiceRound, PruningPlan
 from trsp_core.verification import loss_of, losses_without, tokens_of_trials
 
 STANDSTILL = 0.04
 """A round ends once no gate moves by more than this in a step."""
-SCREENED = 0.25
-"""Share of the text that every layer is tried on before the first round."""
 FORGET = 0.5
 """Share of the gates' gradient history that a new round takes over: the objective has changed with the removal."""
 

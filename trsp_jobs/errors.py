@@ -4,6 +4,10 @@ JobsError
 ├── JobNotFound             no job has this id
 ├── ArtifactNotFound        the job has no such file, or the store does not hold it
 ├── IllegalTransition       the job's status does not allow what was asked
+├── WrongCursor             the cursor of a list is none, or belongs to another list
+├── VersionConflict         the job changed since the caller saw it; nothing was done
+├── KeyReused               another request was answered under this idempotency key
+├── KeyInUse                a request under this idempotency key is still being answered
 ├── LeaseLost               the writer no longer owns the attempt; nothing was written
 ├── StoreUnavailable        the artifact store does not answer; trying again may help
 └── BrokerUnavailable       the ring did not reach the broker; housekeeping rings again
@@ -53,6 +57,28 @@ class IllegalTransition(JobsError):
 
     def __reduce__(self) -> tuple[type[IllegalTransition], tuple[str, str]]:
         return type(self), (self.status, self.verb)
+
+
+class WrongCursor(JobsError):
+    """The cursor of a list is none, or belongs to another list."""
+
+
+class VersionConflict(JobsError):
+    """The job changed since the caller saw it; nothing was done."""
+
+
+class KeyReused(JobsError):
+    """Another request was answered under this idempotency key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {key!r} was used for another request less than a day ago")
+
+
+class KeyInUse(JobsError):
+    """A request under this idempotency key is still being answered."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"a request with the key {key!r} is still being answered")
 
 
 class LeaseLost(JobsError):

@@ -16,12 +16,14 @@ class Claim:
         attempt: The attempt's number.
         owner: The lease owner, unique to this claim's worker process.
         spec: The job spec as stored.
+        fresh_after: What attempts up to this number left is not gone on from.
     """
 
     job_id: str
     attempt: int
     owner: str
     spec: Mapping[str, Any]
+    fresh_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,12 @@ class AttemptEnd:
     Attributes:
         exit_code: As `subprocess` gives it, negative for a signal; None where no child was started.
         peak_rss_bytes: Most memory that the process group held; None where it was not seen.
+        checkpoint: What it left for a later attempt: `files`, `bytes`, `written_at`, `host`; None for nothing.
     """
 
     exit_code: int | None = None
     peak_rss_bytes: int | None = None
+    checkpoint: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
+from trsp_jobs import log_pieces
 from trsp_jobs.errors import ArtifactNotFound
+from trsp_jobs.models import Attempt
 from trsp_jobs.storage import ArtifactStore
 
 TAIL_BYTES = 64 * 1024
 LOG_NAME = "log.txt"
-
-
-@dataclass(frozen=True, slots=True)
-class LogChunk:
-    """A piece of a log, and the offset at which to ask for the next one."""
-
-    data: bytes
-    next_offset: int
 
 
 class AttemptLog:
@@ -51,7 +46,7 @@ class AttemptLog:
 
 
 def local_log(work_dir: Path, job_id: str, attempt: int) -> Path:
-    """Return where a worker on this machine writes the attempt's log."""
+    """Return where the worker writes the attempt's log."""
     return work_dir / job_id / "attempts" / f"{attempt}.log"
 
 
@@ -60,35 +55,37 @@ def stored_log(job_id: str, attempt: int) -> str:
     return f"jobs/{job_id}/attempts/{attempt}/{LOG_NAME}"
 
 
-def read_log(
-    job_id: str,
-    attempt: int,
-    offset: int = 0,
-    *,
-    work_dir: Path,
-    store: ArtifactStore,
-    limit: int = 64 * 1024,
-) -> LogChunk:
-    """Return up to `limit` bytes of an attempt's log from `offset` on.
+def held_log(session: Session, attempt: Attempt, offset: int, limit: int) -> bytes | None:
+    """Return up to `limit` bytes of an attempt's log from `offset` on, as far as the database holds them.
 
-    While the attempt runs on this machine they come from its file, afterwards from the store, with the same
-    offsets. An empty piece means that there is nothing more yet; the attempt's row tells whether it
-    has ended.
+    Nothing means that there is nothing more yet, None that the log is to be looked for in the store; the
+    offsets are the same there.
+    """
+    found = log_pieces.read(session, attempt.job_id, attempt.number, offset, limit)
+    return found if found or held_size(session, attempt) is not None else None
+
+
+def held_size(session: Session, attempt: Attempt) -> int | None:
+    """Return how many bytes of an attempt's log the database holds; None if the store is to be asked."""
+    size = log_pieces.size(session, attempt.job_id, attempt.number)
+    return 0 if size is None and attempt.finished_at is None else size
+
+
+def read_stored(store: ArtifactStore, attempt: Attempt, offset: int, limit: int) -> bytes:
+    """Return up to `limit` bytes of a stored log from `offset` on; nothing if there is none.
 
     Raises:
-        StoreUnavailable: If the store is needed and does not answer.
+        StoreUnavailable: If the store does not answer.
     """
     try:
-        with local_log(work_dir, job_id, attempt).open("rb") as file:
-            file.seek(offset)
-            data = file.read(limit)
-    except FileNotFoundError:
-        data = _read_stored(job_id, attempt, offset, store, limit)
-    return LogChunk(data, offset + len(data))
-
-
-def _read_stored(job_id: str, attempt: int, offset: int, store: ArtifactStore, limit: int) -> bytes:
-    try:
-        return b"".join(store.open_range(stored_log(job_id, attempt), offset, offset + limit))
+        return b"".join(store.open_range(stored_log(attempt.job_id, attempt.number), offset, offset + limit))
     except ArtifactNotFound:
         return b""
+
+
+def stored_size(store: ArtifactStore, attempt: Attempt) -> int:
+    """Return how many bytes of a log are stored; raises as `read_stored` does."""
+    try:
+        return store.stat(stored_log(attempt.job_id, attempt.number)).size
+    except ArtifactNotFound:
+        return 0

@@ -18,6 +18,8 @@ _NAMES = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
+ENDED = "COALESCE(finished_at, 'infinity'::timestamp with time zone)"
+"""When a job ended, in SQL: one that has not ended sorts behind all that have."""
 _STATUSES = ", ".join(f"'{status}'" for status in Status)
 
 
@@ -57,6 +59,8 @@ class Job(Base):
         run_deadline: Seconds that it may take from its first start on, waiting between attempts included.
         error: `code`, `message`, `problems`, `suggestion` of the last failure.
         result: Headline figures of the report.
+        fresh_after: What attempts up to this number left on a worker's disk is not gone on from.
+        cloned_from: The job that this one was made from; it may be gone.
         queued_at: Since when it waits, or waited last.
         rung_at: When the broker last took its id; None while no ring has reached it.
         last_event: Number of its latest event.
@@ -70,9 +74,12 @@ class Job(Base):
         CheckConstraint("(lease_owner IS NULL) = (lease_until IS NULL)", name="lease_whole"),
         Index("ix_jobs_queued", text("priority DESC"), "id", postgresql_where=text("status = 'queued'")),
         Index("ix_jobs_lease_until", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
-        Index("ix_jobs_status_id", "status", "id"),
         Index("ix_jobs_labels", "labels", postgresql_using="gin"),
-        Index("ix_jobs_model", text("(spec ->> 'model')"), "id"),
+        Index("ix_jobs_created_at_id", "created_at", "id"),
+        Index("ix_jobs_priority_id", "priority", "id"),
+        Index("ix_jobs_finished_at_id", text(ENDED), "id"),
+        Index("ix_jobs_status_created_at_id", "status", "created_at", "id"),
+        Index("ix_jobs_model_created_at_id", text("(spec ->> 'model')"), "created_at", "id"),
     )
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
 
@@ -104,6 +111,8 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
+    fresh_after: Mapped[int] = mapped_column(default=0, server_default="0")
+    cloned_from: Mapped[str | None] = mapped_column(String(30))
     last_event: Mapped[int] = mapped_column(BigInteger, default=0)
     version: Mapped[int] = mapped_column(BigInteger, default=1)
 
@@ -119,6 +128,8 @@ class Attempt(Base):
         reason: One line for a person: how it ended.
         exit_code: The child's; negative for the signal that killed it.
         peak_rss_bytes: Most memory that the child's process group held, as the worker saw it.
+        checkpoint: What a retry can go on from: `files`, `bytes`, `written_at`, `host`; None where nothing
+            was left.
     """
 
     __tablename__ = "attempts"
@@ -132,6 +143,7 @@ class Attempt(Base):
     reason: Mapped[str] = mapped_column(String(500), default="")
     exit_code: Mapped[int | None]
     peak_rss_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    checkpoint: Mapped[dict[str, Any] | None]
 
 
 class Event(Base):

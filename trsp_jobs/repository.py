@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,27 +16,8 @@ from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
 
 BATCH = 100
 """Most rows that one round of upkeep takes at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs a list shows; None for any. `label` is `NAME` or `NAME=VALUE`."""
-
-    status: str | None = None
-    model: str | None = None
-    label: str | None = None
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the filter as conditions on `Job`."""
-        found: list[ColumnElement[bool]] = []
-        if self.status is not None:
-            found.append(Job.status == self.status)
-        if self.model is not None:
-            found.append(Job.spec["model"].astext == self.model)
-        if self.label is not None:
-            name, given, value = self.label.partition("=")
-            found.append(Job.labels.contains({name: value}) if given else Job.labels.has_key(name))
-        return found
+MOST_AHEAD = 1000
+"""Jobs ahead of one that waits are counted up to here: a list must not cost what the queue is long."""
 
 
 def get_job(session: Session, job_id: str) -> Job | None:
@@ -129,12 +109,6 @@ def _seconds_left() -> ColumnElement[float | None]:
     return cast(left, Double)
 
 
-def list_jobs(session: Session, chosen: JobFilter, after: str | None, limit: int) -> Sequence[Job]:
-    """Return jobs, newest first, those older than the id `after`."""
-    query = select(Job).where(*chosen.conditions()).order_by(Job.id.desc()).limit(limit)
-    return session.scalars(query if after is None else query.where(Job.id < after)).all()
-
-
 def best_queued(session: Session, device_classes: Sequence[str], preferred: str) -> str | None:
     """Return the id of the queued job that is to go first: by priority, then `preferred`, then oldest."""
     query = (
@@ -152,9 +126,10 @@ def count_queued(session: Session) -> int:
 
 
 def count_ahead(session: Session, job: Job) -> int:
-    """Return how many queued jobs go before this one."""
+    """Return how many queued jobs go before this one; of more than `MOST_AHEAD`, one more than that."""
     before = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
-    return session.scalar(select(func.count()).where(Job.status == Status.QUEUED, before)) or 0
+    found = select(Job.id).where(Job.status == Status.QUEUED, before).limit(MOST_AHEAD + 1)
+    return session.scalar(select(func.count()).select_from(found.subquery())) or 0
 
 
 def never_rung(session: Session) -> Sequence[str]:
@@ -200,6 +175,21 @@ def list_artifacts(session: Session, job_id: str) -> Sequence[Artifact]:
 def get_artifact(session: Session, job_id: str, path: str) -> Artifact | None:
     """Return one published file."""
     return session.get(Artifact, (job_id, path))
+
+
+def remove_artifacts(session: Session, job_id: str) -> None:
+    """Take a job's files out of its list."""
+    session.execute(delete(Artifact).where(Artifact.job_id == job_id))
+
+
+def remove_job(session: Session, job_id: str) -> None:
+    """Remove a job with everything that belongs to it."""
+    session.execute(delete(Job).where(Job.id == job_id))
+
+
+def existing(session: Session, job_ids: Sequence[str]) -> Sequence[str]:
+    """Return those of the ids that are jobs'."""
+    return session.scalars(select(Job.id).where(Job.id.in_(job_ids))).all()
 
 
 def save_worker(session: Session, values: dict[str, Any], seconds: float) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy.orm import Session, sessionmaker
@@ -21,16 +21,19 @@ from trsp_jobs.settings import Settings, source_policy
 from trsp_jobs.storage import ArtifactStore
 from worker.ending import Ending, Outcome, Stop, judge, out_of_memory_kills
 from worker.lease_keeper import LeaseKeeper
+from worker.log_feed import LogFeed
 from worker.persistence import pauses, persist
 from worker.process import Child
-from worker.publisher import publish_logs, publish_results
+from worker.publisher import publish_files, publish_logs, publish_results
 from worker.scratch import Scratch
 
 log = structlog.get_logger(__name__)
 
-_PROGRESS_SECONDS = 0.5
+T = TypeVar("T")
+
+_NEWS_SECONDS = 0.5
 _WATCH_SECONDS = 0.1
-_LOG_TRIES = 3
+_STORE_TRIES = 3
 _REPORT_BYTES = 64 * 1024 * 1024
 
 
@@ -60,6 +63,8 @@ class AttemptRun:
         self._place = place
         self._claim = claim
         self._scratch = Scratch(place.settings.work_dir / claim.job_id)
+        self._log = local_log(place.settings.work_dir, claim.job_id, claim.attempt)
+        self._feed = LogFeed(self._log)
         self._written_at = 0.0
 
     def run(self) -> Outcome:
@@ -81,23 +86,23 @@ class AttemptRun:
             return Ending(Outcome.CRASHED, AttemptEnd(), problem)
 
     def _run_child(self, keeper: LeaseKeeper) -> Ending:
-        settings, claim = self._place.settings, self._claim
-        self._scratch.prepare(self._request())
+        settings = self._place.settings
+        self._scratch.prepare(self._request(), fresh_after=self._claim.fresh_after)
         killed_before = out_of_memory_kills()
-        output = AttemptLog(
-            local_log(settings.work_dir, claim.job_id, claim.attempt), settings.log_limit_bytes
-        )
+        output = AttemptLog(self._log, settings.log_limit_bytes)
         with Child(settings, self._place.command, self._scratch, output) as child:
             self._scratch.record_child(child.pid)
             stop = self._watch(child, keeper)
         self._scratch.forget_child()
-        self._write_progress(child)
-        end = AttemptEnd(child.exit_code, child.peak_rss_bytes)
+        while self._write_news(child):
+            continue
+        end = AttemptEnd(child.exit_code, child.peak_rss_bytes, self._scratch.checkpoint())
         return judge(end, stop, child.inbox.error, out_of_memory=out_of_memory_kills() != killed_before)
 
     def _request(self) -> Mapping[str, Any]:
         policy = source_policy(self._place.settings)
         return {
+            "attempt": self._claim.attempt,
             "spec": dict(self._claim.spec),
             "workdir": str(self._scratch.out),
             "policy": {
@@ -117,8 +122,8 @@ class AttemptRun:
                 child.kill()
             elif stop is not None:
                 child.stop(self._place.settings.cancel_grace_seconds)
-            if time.monotonic() - self._written_at >= _PROGRESS_SECONDS:
-                self._write_progress(child)
+            if time.monotonic() - self._written_at >= _NEWS_SECONDS:
+                self._write_news(child)
         return stop
 
     def _reason_to_stop(self, keeper: LeaseKeeper) -> Stop | None:
@@ -130,18 +135,23 @@ class AttemptRun:
             return Stop.DEADLINE
         return Stop.SHUTDOWN if self._place.draining() else None
 
-    def _write_progress(self, child: Child) -> None:
-        events = child.inbox.take()
+    def _write_news(self, child: Child) -> bool:
+        """Write progress and output since the last time; return whether there may be more to write."""
+        events, pieces = child.inbox.take(), self._feed.take()
         self._written_at = time.monotonic()
-        if not events:
-            return
+        if not events and not pieces:
+            return False
         try:
             with db.session_scope(self._place.sessions) as session:
-                service.record_progress(session, self._claim, events)
+                service.record_news(session, self._claim, events, pieces)
         except db.OUTAGES:
             child.inbox.put_back(events)
+            return False
         except LeaseLost:
-            log.warning("progress came too late: the lease is lost")
+            log.warning("news came too late: the lease is lost")
+            return False
+        self._feed.kept(pieces)
+        return True
 
     def _conclude(self, keeper: LeaseKeeper, ending: Ending) -> Outcome:
         """Write how the attempt ended; each write holds only if the claim still does."""
@@ -150,15 +160,17 @@ class AttemptRun:
             raise LeaseLost(self._claim.job_id, self._claim.attempt)
         if ending.outcome is Outcome.DONE:
             return self._finalize(keeper, ending.end)
-        self._store_logs()
-        self._write_end(ending)
+        numbers = self._store_logs()
+        files = self._store_partial() if ending.outcome is Outcome.TIMED_OUT else []
+        self._write_end(ending, files)
+        self._forget_pieces(numbers)
         return ending.outcome
 
-    def _write_end(self, ending: Ending) -> None:
+    def _write_end(self, ending: Ending, files: Sequence[PublishedFile]) -> None:
         claim, end = self._claim, ending.end
         actions: Mapping[Outcome, Callable[[Session], None]] = {
             Outcome.CANCELED: partial(service.acknowledge_cancel, claim=claim, end=end),
-            Outcome.TIMED_OUT: partial(service.time_out, claim=claim, end=end),
+            Outcome.TIMED_OUT: partial(service.time_out, claim=claim, artifacts=files, end=end),
             Outcome.HANDED_OVER: partial(service.hand_over, claim=claim, end=end),
         }
         error = ending.error or JobError("internal_error", "the attempt ended for no known reason")
@@ -181,6 +193,7 @@ class AttemptRun:
             persist(self._place.sessions, publish)
         except IllegalTransition:
             return self._conclude(keeper, Ending(Outcome.CANCELED, end))
+        self._forget_pieces([number for number, _ in self._scratch.logs()])
         self._scratch.remove()
         return Outcome.DONE
 
@@ -235,14 +248,29 @@ class AttemptRun:
     def _explain(self, reason: str) -> None:
         persist(self._place.sessions, partial(service.explain, claim=self._claim, reason=reason))
 
-    def _store_logs(self) -> None:
-        """Store the attempts' logs; if the store stays away, they wait in the scratch folder."""
+    def _store_logs(self) -> list[int]:
+        """Store the attempts' logs and return whose; if the store stays away, they wait where they are."""
+        store, job_id = self._place.store, self._claim.job_id
+        return self._try_to_store(lambda: publish_logs(store, self._scratch, job_id)) or []
+
+    def _store_partial(self) -> list[PublishedFile]:
+        """Store what an attempt without a result made; nothing if the store stays away."""
+        store, claim = self._place.store, self._claim
+        files = [*self._scratch.partial_results()]
+        action = partial(publish_files, store, self._scratch, claim.job_id, claim.attempt, files)
+        return self._try_to_store(action) or []
+
+    def _try_to_store(self, action: Callable[[], T]) -> T | None:
         following = pauses()
-        for _ in range(_LOG_TRIES):
+        for _ in range(_STORE_TRIES):
             try:
-                publish_logs(self._place.store, self._scratch, self._claim.job_id)
+                return action()
             except StoreUnavailable as error:
-                log.warning("the log is not stored yet", error=str(error))
+                log.warning("not stored yet", error=str(error))
                 time.sleep(following())
-            else:
-                return
+        return None
+
+    def _forget_pieces(self, numbers: Sequence[int]) -> None:
+        """Take stored logs out of the database."""
+        forgetting = partial(service.forget_log, job_id=self._claim.job_id, attempts=numbers)
+        persist(self._place.sessions, forgetting)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 from sqlalchemy.orm import Session, sessionmaker
 
-from trsp_jobs import db, logging, repository, service
+from trsp_jobs import db, logging, repository, service, stored_answers
 from trsp_jobs.dispatch import CeleryDispatcher, Dispatcher
 from trsp_jobs.errors import BrokerUnavailable, StoreUnavailable
 from trsp_jobs.settings import Settings
@@ -24,7 +24,7 @@ from trsp_jobs.storage import ArtifactStore
 from worker.persistence import pauses
 from worker.publisher import publish_logs
 from worker.runtime import make_runtime, read_settings
-from worker.scratch import idle_folders
+from worker.scratch import Scratch, idle_folders
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +76,7 @@ class Housekeeper:
         self._do("deadline passed in the queue", service.time_out_queued)
         with db.session_scope(self._sessions) as session:
             service.forget_gone_workers(session)
+            stored_answers.forget_old(session)
         self._ring()
         self._sweep()
 
@@ -110,13 +111,20 @@ class Housekeeper:
             return
         with db.session_scope(self._sessions) as session:
             ended = repository.finished_before(session, list(idle), keep)
+            known = repository.existing(session, ended)
         try:
             for job_id in ended:
-                publish_logs(self._store, idle[job_id], job_id)
+                if job_id in known:
+                    self._keep_logs(idle[job_id], job_id)
                 idle[job_id].remove()
                 log.info("scratch folder removed", job=job_id)
         except StoreUnavailable as error:
             log.warning("the store does not answer; sweeps later", error=str(error))
+
+    def _keep_logs(self, scratch: Scratch, job_id: str) -> None:
+        numbers = publish_logs(self._store, scratch, job_id)
+        with db.session_scope(self._sessions) as session:
+            service.forget_log(session, job_id, numbers)
 
 
 def main() -> int:

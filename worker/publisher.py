@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+from collections.abc import Iterable
 from pathlib import Path
 
 from trsp_jobs.errors import StoreUnavailable
@@ -42,13 +43,26 @@ def media_type(path: str) -> str:
 
 def publish_results(store: ArtifactStore, scratch: Scratch, job_id: str, attempt: int) -> list[PublishedFile]:
     """Store all files that an attempt made for publication, and its log."""
+    return publish_files(store, scratch, job_id, attempt, scratch.results())
+
+
+def publish_files(
+    store: ArtifactStore, scratch: Scratch, job_id: str, attempt: int, files: Iterable[Path]
+) -> list[PublishedFile]:
+    """Store files of an attempt's work folder under their paths in it, and the attempt's log."""
     folder = f"jobs/{job_id}/attempts/{attempt}"
-    named = [(path.relative_to(scratch.out).as_posix(), path) for path in scratch.results()]
+    named = [(path.relative_to(scratch.out).as_posix(), path) for path in files]
     named += [(LOG_NAME, path) for number, path in scratch.logs() if number == attempt]
     return [publish_file(store, folder, name, path) for name, path in named]
 
 
-def publish_logs(store: ArtifactStore, scratch: Scratch, job_id: str) -> None:
-    """Store the logs of all attempts that lie in the scratch folder; those stored before are replaced."""
-    for number, path in scratch.logs():
+def publish_logs(store: ArtifactStore, scratch: Scratch, job_id: str) -> list[int]:
+    """Store the logs of all attempts that lie in the scratch folder, anew where they were stored before.
+
+    Returns:
+        The attempts' numbers.
+    """
+    logs = scratch.logs()
+    for number, path in logs:
         store.put_file(stored_log(job_id, number), path)
+    return [number for number, _ in logs]

@@ -14,9 +14,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +52,27 @@ class Scratch:
     def _child(self) -> Path:
         return self.root / "child.json"
 
-    def prepare(self, request: Mapping[str, Any]) -> None:
-        """Make the folder ready for an attempt: no process of an earlier one, an empty tmp, the request."""
+    def prepare(self, request: Mapping[str, Any], *, fresh_after: int = 0) -> None:
+        """Make the folder ready for an attempt: no process of an earlier one, an empty tmp, the request.
+
+        Args:
+            request: What the child is to do, with the attempt's number.
+            fresh_after: What attempts up to this number made here is removed.
+        """
         self.kill_leftover()
+        if fresh_after and self._last_attempt() <= fresh_after:
+            shutil.rmtree(self.out, ignore_errors=True)
         shutil.rmtree(self.tmp, ignore_errors=True)
         for folder in (self.out, self.tmp):
             folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.request, json.dumps(request).encode())
+
+    def _last_attempt(self) -> int:
+        """Return the attempt that worked here last, 0 if none did or nobody knows."""
+        try:
+            return int(json.loads(self.request.read_bytes())["attempt"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return 0
 
     def record_child(self, pid: int) -> None:
         """Write down which process group works here, so that a later attempt can end it."""
@@ -106,6 +122,22 @@ class Scratch:
             here = Path(folder)
             names[:] = [name for name in names if here != self.out or name != "checkpoint"]
             yield from (here / name for name in sorted(files) if _is_plain(here / name))
+
+    def partial_results(self) -> Iterator[Path]:
+        """Return what is worth keeping of an attempt that did not end well: plan and log, no unproved model."""
+        yield from (path for path in self.results() if path.parent == self.out)
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """Return what a later attempt on this machine can go on from; None where there is nothing."""
+        files = [path.stat() for path in (self.out / "checkpoint").rglob("*") if _is_plain(path)]
+        if not files:
+            return None
+        return {
+            "files": len(files),
+            "bytes": sum(item.st_size for item in files),
+            "written_at": datetime.fromtimestamp(max(item.st_mtime for item in files), UTC).isoformat(),
+            "host": socket.gethostname(),
+        }
 
     def remove(self) -> None:
         """Remove the folder with everything in it."""

@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from api.dashboard import views, words
 from api.dashboard.story import StoryBook
-from api.deps import JOB_ID, JobId, Services, ServicesDep
+from api.deps import JobId, Services, ServicesDep
 from api.errors import BY_SLUG, KINDS, ApiError, describe, request_id, to_headers
 from api.routes.logs import read_tail
 from api.routes.system import VERSION
@@ -51,14 +51,15 @@ def render(
 @router.get("/")
 def jobs(
     services: ServicesDep,
-    after: Annotated[str | None, Query(pattern=f"^{JOB_ID.pattern}$")] = None,
+    after: Annotated[str | None, Query(max_length=500)] = None,
     fragment: bool = False,
 ) -> HTMLResponse:
     """Show the jobs, newest first; with `fragment` only the list, for the live refresh."""
     with services.session() as session:
         found = service.list_jobs(session, after=after, limit=PAGE_SIZE)
-        cards = [views.card(job, service.waiting_reason(session, job)) for job in found.items]
+        reasons = service.waiting_reasons(session, found.items)
         workers = service.list_workers(session)
+    cards = [views.card(job, reason) for job, reason in zip(found.items, reasons, strict=True)]
     name = "_jobs.html" if fragment else "jobs.html"
     return render(
         name,

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.concurrency import run_in_threadpool
 
 from api.deps import JobId, Services, ServicesDep
 from api.errors import invalid_request
+from api.live import LiveDep
+from api.queries import KNOWN_QUERY
 from api.schemas import EventOut, EventPage
+from api.streams import Patience
 from trsp_core.errors import Problem
 from trsp_jobs import service
 from trsp_jobs.db import OUTAGES
+from trsp_jobs.errors import JobNotFound
 from trsp_jobs.lifecycle import FINAL
 
-router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["events"])
+router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["events"], dependencies=[KNOWN_QUERY])
 
-POLL_SECONDS = 0.4
 BATCH = 200
-OUTAGE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A page of events as the stream sends them; `end` is the job's status where they are the last."""
+
+    items: tuple[ServerSentEvent, ...]
+    next_after: int
+    end: str | None
 
 
 def read_page(services: Services, job_id: str, after: int, limit: int) -> tuple[EventPage, str]:
@@ -38,6 +48,16 @@ def read_page(services: Services, job_id: str, after: int, limit: int) -> tuple[
         items = [EventOut.model_validate(row) for row in rows]
     final = status in FINAL and len(items) < limit
     return EventPage(items=items, next_after=items[-1].sequence if items else after, final=final), status
+
+
+def read_frames(services: Services, job_id: str, after: int, limit: int) -> Frames:
+    """Return the events after a sequence number, written out once for all streams that send them."""
+    page, status = read_page(services, job_id, after, limit)
+    items = tuple(
+        ServerSentEvent(id=str(item.sequence), event=item.kind, raw_data=item.model_dump_json())
+        for item in page.items
+    )
+    return Frames(items, page.next_after, status if page.final else None)
 
 
 @router.get("", summary="Read a job's events")
@@ -70,7 +90,7 @@ def start_after(
 
 @router.get("/stream", response_class=EventSourceResponse, summary="Follow a job's events")
 async def stream(
-    job_id: JobId, services: ServicesDep, after: Annotated[int, Depends(start_after)]
+    job_id: JobId, services: ServicesDep, live: LiveDep, after: Annotated[int, Depends(start_after)]
 ) -> AsyncIterator[ServerSentEvent]:
     """Send each event once, in order, as it is committed; its id is its sequence number.
 
@@ -78,21 +98,27 @@ async def stream(
     event named `end`, without an id, says that the stream is over for good; a stream that closes without it
     (the server stops, the database is away) is to be taken up again.
     """
-    last_contact = time.monotonic()
-    while not services.stopping.is_set():
-        try:
-            page, status = await run_in_threadpool(read_page, services, job_id, after, BATCH)
-            last_contact = time.monotonic()
-        except OUTAGES:
-            if time.monotonic() - last_contact > OUTAGE_SECONDS:
+    patience = Patience()
+    async with live.topic(job_id) as topic:
+        while not services.stopping.is_set():
+            seen = topic.version
+            try:
+                page = await topic.read(
+                    ("events", after), partial(read_frames, services, job_id, after, BATCH)
+                )
+            except OUTAGES:
+                if patience.over:
+                    return
+                await topic.wait(seen)
+                continue
+            except JobNotFound:
                 return
-            await asyncio.sleep(POLL_SECONDS)
-            continue
-        for item in page.items:
-            yield ServerSentEvent(id=str(item.sequence), event=item.kind, data=item)
-        after = page.next_after
-        if page.final:
-            yield ServerSentEvent(event="end", data={"status": status})
-            return
-        if len(page.items) < BATCH:
-            await asyncio.sleep(POLL_SECONDS)
+            patience.renew()
+            for item in page.items:
+                yield item
+            after = page.next_after
+            if page.end is not None:
+                yield ServerSentEvent(event="end", data={"status": page.end})
+                return
+            if len(page.items) < BATCH:
+                await topic.wait(seen)

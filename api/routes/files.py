@@ -33,7 +33,10 @@ _REPORT_CONTENT = {
 
 @router.get("/artifacts", summary="List a job's files")
 def list_artifacts(job_id: JobId, services: ServicesDep) -> ArtifactList:
-    """Return the published files with their sizes and hashes; none before the job has succeeded."""
+    """Return the published files with their sizes and hashes.
+
+    There are none before the job has succeeded, but for one that ran out of time: what it had made by then.
+    """
     with services.session() as session:
         service.get_job(session, job_id)
         rows = service.list_artifacts(session, job_id)

@@ -1,118 +1,225 @@
-"""Jobs: create, try out, list, show, cancel, retry."""
+"""Jobs: create, try out, list, show, clone, cancel, retry, delete."""
 
 from __future__ import annotations
 
-import hashlib
-from typing import Annotated
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Body, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from api.deps import JOB_ID, JobId, JsonBody, ServicesDep
+from api.cloning import body_of, changed
+from api.conditional import NOT_MODIFIED, Versions, cache_headers, content_tag, job_tag, unchanged
+from api.deps import JobId, JsonBody, Services, ServicesDep
 from api.errors import invalid_request
-from api.schemas import AttemptList, AttemptOut, JobOut, JobPage, JobRequest, PreflightOut
-from api.submission import EXAMPLES, Submission
+from api.idempotency import Answer, OnceKey, earlier, once
+from api.queries import KNOWN_QUERY
+from api.schemas import (
+    AttemptList,
+    AttemptOut,
+    CloneRequest,
+    JobOut,
+    JobPage,
+    JobRequest,
+    PreflightOut,
+    RetryRequest,
+)
+from api.submission import EXAMPLES, RetryOptions, Submission
 from trsp_core.errors import Problem, closest
-from trsp_jobs import models, service
+from trsp_jobs import estimates, models, service
+from trsp_jobs.errors import StoreUnavailable, WrongCursor
+from trsp_jobs.job_list import NEWEST, SORTS, JobFilter
 from trsp_jobs.lifecycle import Status
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[KNOWN_QUERY])
+
+log = structlog.get_logger(__name__)
 
 JobBody = Annotated[
     JobRequest,
     Body(openapi_examples={name: {"value": value} for name, value in EXAMPLES.items()}),
 ]
 Text = Annotated[str | None, Query(max_length=500, pattern="^[^\x00]*$")]
+Several = Annotated[str, Query(max_length=500, pattern="^[^\x00]*$")]
 
 
-@router.post("", status_code=202, dependencies=[JsonBody], summary="Create a job")
-def create(body: JobBody, services: ServicesDep, response: Response) -> JobOut:
+@router.post("", status_code=202, response_model=JobOut, dependencies=[JsonBody], summary="Create a job")
+def create(body: JobBody, services: ServicesDep, keyed: OnceKey) -> Response:
     """Check the job completely, store it, and ring the workers.
 
     The answer does not wait for a worker, nor for the broker: a job whose ring was lost is rung again.
     """
-    submission = Submission.from_dict(body.root)
-    services.preflight(submission.spec)
-    with services.session() as session:
-        job = service.submit(
-            session,
-            submission.spec,
-            labels=dict(submission.options.labels),
-            priority=submission.options.priority,
-            queue_deadline=submission.options.queue_deadline,
-            run_deadline=submission.options.run_deadline,
-            settings=services.settings,
-        )
-        session.flush()
-        shown = _show(session, job)
-    services.ring(job.id)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return shown
+    return earlier(services, keyed) or _create(services, keyed, body.root)
 
 
 @router.post("/validate", dependencies=[JsonBody], summary="Try a job out without creating it")
 def validate(body: JobBody, services: ServicesDep) -> PreflightOut:
-    """Say which layers it is about and what it needs; refuse what `POST /v1/jobs` would refuse."""
-    submission = Submission.from_dict(body.root)
-    return PreflightOut.of(submission.spec, services.preflight(submission.spec))
+    """Say which layers it is about and what it needs; refuse what `POST /v1/jobs` would refuse.
+
+    Time and memory are judged by the jobs that have succeeded here; where there were none like it, the
+    answer says that they are unknown.
+    """
+    spec = Submission.from_dict(body.root).spec
+    found = services.preflight(spec)
+    with services.session() as session:
+        estimate = estimates.estimate(session, spec, found)
+    return PreflightOut.of(spec, found, estimate)
 
 
-@router.get("", summary="List jobs, newest first")
+@router.post(
+    "/{job_id}/clone",
+    status_code=202,
+    response_model=JobOut,
+    summary="Create a job like another",
+)
+def clone(job_id: JobId, services: ServicesDep, keyed: OnceKey, body: CloneRequest | None = None) -> Response:
+    """Create a job from another one's spec and options, with the fields of the body changed.
+
+    The body is a JSON merge patch (RFC 7396). A target is replaced as a whole, and so are the options of a
+    method by another method.
+    """
+    known = earlier(services, keyed)
+    if known is not None:
+        return known
+    with services.session() as session:
+        source = body_of(service.get_job(session, job_id))
+    wanted = changed(source, body.root if body else {})
+    return _create(services, keyed, wanted, cloned_from=job_id)
+
+
+def _create(
+    services: Services, keyed: OnceKey, body: dict[str, Any], cloned_from: str | None = None
+) -> Response:
+    submission = Submission.from_dict(body)
+    services.preflight(submission.spec)
+    work = partial(_submit, services, submission, cloned_from)
+    return once(services, keyed, work, then=lambda answer: services.ring(answer.body["id"]))
+
+
+def _submit(services: Services, submission: Submission, cloned_from: str | None, session: Session) -> Answer:
+    options = submission.options
+    job = service.submit(
+        session,
+        submission.spec,
+        labels=dict(options.labels),
+        priority=options.priority,
+        queue_deadline=options.queue_deadline,
+        run_deadline=options.run_deadline,
+        cloned_from=cloned_from,
+        settings=services.settings,
+    )
+    session.flush()
+    return Answer(202, _show(session, job).model_dump(mode="json"), f"/v1/jobs/{job.id}")
+
+
+@router.get("", summary="List jobs", response_model=JobPage, responses=NOT_MODIFIED)
 def list_jobs(
     services: ServicesDep,
+    request: Request,
     after: Annotated[
-        str | None, Query(description="`next_cursor` of the page before.", pattern=f"^{JOB_ID.pattern}$")
+        str | None, Query(description="`next_cursor` of the page before.", max_length=500)
     ] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    status: Annotated[str | None, Query(description="Only jobs of this status.")] = None,
+    sort: Annotated[str, Query(description=f"One of {', '.join(SORTS)}; `-` is largest first.")] = NEWEST,
+    status: Annotated[
+        list[str] | None, Query(description="Only jobs of this status; given again, of any of them.")
+    ] = None,
     model: Text = None,
-    label: Annotated[Text, Query(description="Only jobs with this label: NAME or NAME=TEXT.")] = None,
-) -> JobPage:
-    """Return one page. Jobs that are created meanwhile do not shift the pages that follow."""
-    wanted = None if status is None else _status(status)
-    with services.session() as session:
-        page = service.list_jobs(session, after=after, limit=limit, status=wanted, model=model, label=label)
-        items = [_show(session, job) for job in page.items]
+    label: Annotated[
+        list[Several] | None,
+        Query(description="Only jobs with this label, NAME or NAME=TEXT; all if repeated."),
+    ] = None,
+    created_after: Annotated[datetime | None, Query(description="Only jobs created later, RFC 3339.")] = None,
+    created_before: Annotated[
+        datetime | None, Query(description="Only jobs created earlier, RFC 3339.")
+    ] = None,
+) -> Response:
+    """Return one page, newest first unless sorted otherwise; an unfinished job counts as finished last.
+
+    Jobs that are created meanwhile do not shift the pages that follow.
+    """
+    chosen = JobFilter(
+        statuses=[_one_of(name, tuple(Status), "/query/status") for name in status or ()],
+        model=model,
+        labels=label or (),
+        created_after=_moment(created_after, "/query/created_after"),
+        created_before=_moment(created_before, "/query/created_before"),
+    )
+    order = _one_of(sort, SORTS, "/query/sort")
+    content = _page(services, after, limit, order, chosen).model_dump_json().encode()
+    tag = content_tag(content)
+    return unchanged(request, tag) or Response(
+        content, headers=cache_headers(tag), media_type="application/json"
+    )
+
+
+def _page(services: Services, after: str | None, limit: int, sort: str, chosen: JobFilter) -> JobPage:
+    try:
+        with services.session() as session:
+            page = service.list_jobs(session, after=after, limit=limit, sort=sort, chosen=chosen)
+            reasons = service.waiting_reasons(session, page.items)
+    except WrongCursor as error:
+        raise invalid_request(Problem("/query/after", f"{error}.", (after or "")[:80])) from error
+    items = [JobOut.of(job, reason) for job, reason in zip(page.items, reasons, strict=True)]
     return JobPage(items=items, next_cursor=page.next_cursor)
 
 
-@router.get(
-    "/{job_id}",
-    summary="Show a job",
-    response_model=JobOut,
-    responses={304: {"description": "Nothing changed."}},
-)
+@router.get("/{job_id}", summary="Show a job", response_model=JobOut, responses=NOT_MODIFIED)
 def show(job_id: JobId, request: Request, services: ServicesDep, response: Response) -> JobOut | Response:
     """Return the job; with `If-None-Match` and an unchanged job, 304."""
     with services.session() as session:
         job = service.get_job(session, job_id)
         shown = _show(session, job)
-    tag = _etag(job, shown)
-    if tag in _tags(request):
-        return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
-    response.headers["ETag"] = tag
-    response.headers["Cache-Control"] = "no-cache"
-    return shown
+    tag = job_tag(job, shown.reason)
+    response.headers.update(cache_headers(tag))
+    return unchanged(request, tag) or shown
 
 
 @router.post("/{job_id}/cancel", summary="Ask a job to stop")
-def cancel(job_id: JobId, services: ServicesDep) -> JobOut:
+def cancel(job_id: JobId, services: ServicesDep, versions: Versions, response: Response) -> JobOut:
     """Cancel a waiting job at once, stop a running one at its next step; asking again changes nothing."""
     with services.session() as session:
-        job = service.cancel(session, job_id)
-        session.flush()
-        return _show(session, job)
-
-
-@router.post("/{job_id}/retry", status_code=202, summary="Queue a job again")
-def retry(job_id: JobId, services: ServicesDep) -> JobOut:
-    """Queue a failed, timed out or canceled job again; it goes on from its last checkpoint."""
-    with services.session() as session:
-        job = service.retry(session, job_id)
+        job = service.cancel(session, job_id, versions=versions)
         session.flush()
         shown = _show(session, job)
-    services.ring(job_id)
+    response.headers["ETag"] = job_tag(job, shown.reason)
     return shown
+
+
+@router.post("/{job_id}/retry", status_code=202, response_model=JobOut, summary="Queue a job again")
+def retry(
+    job_id: JobId,
+    services: ServicesDep,
+    versions: Versions,
+    keyed: OnceKey,
+    body: RetryRequest | None = None,
+) -> Response:
+    """Queue a failed, timed out or canceled job again.
+
+    It goes on from its last checkpoint where that still lies on the worker's disk, unless the body asks for
+    `from_scratch`.
+    """
+    options = RetryOptions.from_dict(body.root if body else {})
+
+    def work(session: Session) -> Answer:
+        job = service.retry(session, job_id, from_scratch=options.from_scratch, versions=versions)
+        session.flush()
+        return Answer(202, _show(session, job).model_dump(mode="json"))
+
+    return once(services, keyed, work, then=lambda _: services.ring(job_id))
+
+
+@router.delete("/{job_id}", status_code=204, summary="Delete a job")
+def delete(job_id: JobId, services: ServicesDep, versions: Versions) -> None:
+    """Delete a job that has ended, with its events, logs and files. There is no way back."""
+    with services.session() as session:
+        service.remove(session, job_id, versions=versions)
+    try:
+        services.store.delete(f"jobs/{job_id}")
+    except StoreUnavailable as error:
+        log.warning("files of a deleted job are left in the store", job_id=job_id, error=str(error))
 
 
 @router.get("/{job_id}/attempts", summary="List a job's attempts")
@@ -128,19 +235,15 @@ def _show(session: Session, job: models.Job) -> JobOut:
     return JobOut.of(job, service.waiting_reason(session, job))
 
 
-def _etag(job: models.Job, shown: JobOut) -> str:
-    """Return the row's version with a hash of the reason, which changes with other jobs and workers."""
-    return f'"{job.version}-{hashlib.sha256(shown.reason.encode()).hexdigest()[:8]}"'
-
-
-def _tags(request: Request) -> set[str]:
-    given = request.headers.get("if-none-match", "")
-    return {tag.strip().removeprefix("W/") for tag in given.split(",")}
-
-
-def _status(name: str) -> Status:
-    known = tuple(Status)
+def _one_of(name: str, known: tuple[str, ...], pointer: str) -> str:
     if name in known:
-        return Status(name)
+        return name
     message = f"is {name[:80]!r}; it must be one of {', '.join(known)}."
-    raise invalid_request(Problem("/query/status", message, name[:80], known, closest(name, known)))
+    raise invalid_request(Problem(pointer, message, name[:80], known, closest(name, known)))
+
+
+def _moment(given: datetime | None, pointer: str) -> datetime | None:
+    if given is not None and given.tzinfo is None:
+        message = "has no time zone; write it with Z or an offset, such as 2026-01-31T12:00:00Z."
+        raise invalid_request(Problem(pointer, message, given.isoformat(), "a time with its offset"))
+    return given

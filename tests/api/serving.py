@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
@@ -13,6 +14,12 @@ from api.__main__ import Server
 from api.main import create_app
 from tests.api.conftest import Api
 from tests.servers import free_port
+from trsp_cli.transport import read_events
+
+
+def read_sse(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a text/event-stream with JSON data: yield each event's name and data."""
+    return ((name, data) for _, name, data in read_events(lines))
 
 
 @contextmanager

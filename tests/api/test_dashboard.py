@@ -11,10 +11,9 @@ import pytest
 from api.dashboard import words
 from api.dashboard.story import MOST_POINTS, Curve, Story
 from tests.api.conftest import Api
-from tests.api.work import claim, fail, succeed, tell, work_until
+from tests.api.work import claim, fail, say, succeed, tell, work_until
 from trsp_core.progress import Progress
 from trsp_jobs.leases import JobError
-from trsp_jobs.logs import local_log
 from trsp_jobs.models import Event
 
 
@@ -69,9 +68,7 @@ def test_a_running_jobs_page_shows_stage_layers_curves_and_log(api: Api) -> None
                 chosen=(1,),
             ),
         )
-    log = local_log(api.services.settings.work_dir, job["id"], 1)
-    log.parent.mkdir(parents=True)
-    log.write_text("<script>alert(1)</script>\n")
+    say(api, held, 0, b"<script>alert(1)</script>\n")
     text = page(api, job["id"])
     assert "step 3 of 8, about 1\u00a0min 15\u00a0s left" in text
     assert 'aria-current="step"' in text

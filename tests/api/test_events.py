@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from tests.api.conftest import Api
-from tests.api.serving import served
+from tests.api.serving import read_sse, served
 from tests.api.work import claim, fail, tell, work_until
 from tests.servers import Postgres
-from trsp_cli.client import Client, read_sse
+from trsp_cli.client import Client
 from trsp_core.progress import Progress
 from trsp_jobs.leases import JobError
 

@@ -11,10 +11,11 @@ from api.errors import ApiError
 from api.ranges import ByteRange, requested_range
 from api.routes.logs import whole_characters
 from tests.api.conftest import Api
-from tests.api.work import claim, fail, succeed, tell
+from tests.api.work import claim, fail, say, succeed, tell
 from trsp_core.progress import Progress
+from trsp_jobs import service
 from trsp_jobs.leases import JobError
-from trsp_jobs.logs import local_log
+from trsp_jobs.logs import stored_log
 
 
 @pytest.fixture
@@ -126,13 +127,11 @@ def test_a_log_is_read_by_offset_while_it_grows(api: Api) -> None:
     assert (before.text, before.headers["log-complete"]) == ("", "false")
     held = claim(api, job["id"])
     tell(api, held, Progress("resolve", 0, 1, 0.0))
-    path = local_log(api.services.settings.work_dir, job["id"], 1)
-    path.parent.mkdir(parents=True)
-    path.write_bytes("one ü\ntwo ü".encode()[:-1])
+    text = "one ü\ntwo ü\n".encode()
+    say(api, held, 0, text[:-2])
     first = api.client.get(address)
     assert (first.text, first.headers["log-complete"]) == ("one ü\ntwo ", "false")
-    with path.open("ab") as file:
-        file.write("ü\n".encode()[1:])
+    say(api, held, len(text) - 2, text[-2:])
     offset = first.headers["log-next-offset"]
     second = api.client.get(address, params={"offset": offset})
     assert second.text == "ü\n"
@@ -140,6 +139,22 @@ def test_a_log_is_read_by_offset_while_it_grows(api: Api) -> None:
     last = api.client.get(address, params={"offset": second.headers["log-next-offset"], "attempt": 1})
     assert (last.text, last.headers["log-complete"]) == ("", "true")
     assert api.client.get(address, params={"attempt": 2}).status_code == 404
+
+
+def test_a_stored_log_is_read_at_the_same_offsets(api: Api, tmp_path: Path) -> None:
+    job = api.submit()
+    held = claim(api, job["id"])
+    say(api, held, 0, b"one\ntwo\n")
+    fail(api, held, JobError("x", "broken"))
+    address = f"/v1/jobs/{job['id']}/logs"
+    before = api.client.get(address, params={"offset": 4})
+    (tmp_path / "log").write_bytes(b"one\ntwo\n")
+    api.store.put_file(stored_log(job["id"], 1), tmp_path / "log")
+    with api.services.session() as session:
+        service.forget_log(session, job["id"], [1])
+    after = api.client.get(address, params={"offset": 4})
+    assert before.text == after.text == "two\n"
+    assert after.headers["log-complete"] == "true"
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,11 @@ WRONG_PARAMETERS: tuple[tuple[dict[str, str], str], ...] = (
     ({"limit": "0"}, "/query/limit"),
     ({"after": "x'--"}, "/query/after"),
     ({"model": "\x00"}, "/query/model"),
-    ({"label": "a\x00"}, "/query/label"),
+    ({"label": "a\x00"}, "/query/label/0"),
+    ({"sort": "-created"}, "/query/sort"),
+    ({"created_after": "2026-01-01T00:00:00"}, "/query/created_after"),
+    ({"created_before": "soon"}, "/query/created_before"),
+    ({"stauts": "failed"}, "/query/stauts"),
 )
 
 

@@ -12,6 +12,7 @@ from trsp_core.progress import STAGES, Progress, Stage
 from trsp_core.report import write_reports
 from trsp_jobs import service
 from trsp_jobs.leases import AttemptEnd, Claim, JobError, PublishedFile
+from trsp_jobs.log_pieces import Said
 
 OWNER = "test-worker"
 
@@ -28,6 +29,12 @@ def tell(api: Api, held: Claim, *events: Progress) -> None:
     """Report progress."""
     with api.services.session() as session:
         service.record_progress(session, held, events)
+
+
+def say(api: Api, held: Claim, start: int, data: bytes) -> None:
+    """Add output of the child to the attempt's log."""
+    with api.services.session() as session:
+        service.record_news(session, held, (), [Said(start, data)])
 
 
 def work_until(api: Api, held: Claim, stage: Stage) -> None:

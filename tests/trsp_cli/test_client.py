@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.api.work import claim, fail, succeed, work_until
+from tests.api.work import claim, fail, say, succeed, work_until
 from tests.trsp_cli.conftest import Service
-from trsp_cli.client import BrokenDownload, Client, Refused, Unreachable, inside, read_sse
+from trsp_cli.client import BrokenDownload, Client, Refused, Unreachable, inside
+from trsp_cli.transport import read_events
 from trsp_jobs.leases import JobError
-from trsp_jobs.logs import local_log
 
 
 def answering(handler: Callable[[httpx.Request], httpx.Response]) -> Client:
@@ -89,11 +89,9 @@ def test_refusals_carry_the_problem(service: Service, client: Client) -> None:
 def test_logs_come_piece_by_piece(service: Service, client: Client) -> None:
     job = client.submit(service.api.spec)
     held = claim(service.api, job["id"])
-    path = local_log(service.api.services.settings.work_dir, job["id"], 1)
-    path.parent.mkdir(parents=True)
-    path.write_text("one\n")
+    say(service.api, held, 0, b"one\n")
     assert list(client.follow_logs(job["id"], to_the_end=False)) == ["one\n"]
-    path.write_text("one\ntwo\n")
+    say(service.api, held, 4, b"two\n")
     fail(service.api, held, JobError("x", "broken"))
     assert "".join(client.follow_logs(job["id"])) == "one\ntwo\n"
 
@@ -107,6 +105,60 @@ def test_nobody_there_and_not_ready_are_both_unreachable() -> None:
     broken = answering(lambda _: httpx.Response(502, text="<html>"))
     with pytest.raises(Refused, match="<html>"):
         broken.get("job_x")
+
+
+def test_a_lost_answer_is_asked_for_again_under_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trsp_cli.transport.FIRST_PAUSE_SECONDS", 0.01)
+    keys: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["idempotency-key"])
+        if len(keys) == 1:
+            raise httpx.ReadError("torn")
+        if len(keys) == 2:
+            return httpx.Response(503, json={"title": "The database", "detail": "is away"})
+        return httpx.Response(202, json={"id": "job_x"})
+
+    client = answering(handler)
+    assert client.submit({})["id"] == "job_x"
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    client.clone("job_x", idempotency_key="mine")
+    assert keys[3] == "mine" != keys[2]
+
+
+def test_what_is_refused_or_not_there_is_asked_for_once() -> None:
+    sent: list[str] = []
+
+    def refused(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path)
+        return httpx.Response(409, json={"title": "no"})
+
+    with pytest.raises(Refused):
+        answering(refused).retry("job_x")
+    assert sent == ["/v1/jobs/job_x/retry"]
+
+    def away(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path)
+        raise httpx.ConnectError("away")
+
+    with pytest.raises(Unreachable):
+        answering(away).submit({})
+    assert len(sent) == 2
+
+
+def test_every_job_comes_page_by_page(client: Client, service: Service) -> None:
+    ids = [client.submit(service.api.spec)["id"] for _ in range(3)]
+    assert [job["id"] for job in client.every(limit=2)] == ids[::-1]
+    assert [job["id"] for job in client.every(limit=1, sort="created_at", status=["queued", "failed"])] == ids
+    tag = client.etag(ids[0])
+    assert client.cancel(ids[0], etag=tag)["status"] == "canceled"
+    with pytest.raises(Refused) as caught:
+        client.delete(ids[0], etag=tag)
+    assert caught.value.status == 412
+    client.delete(ids[0])
+    assert [item["name"] for item in client.methods()]
+    assert client.attempts(ids[1]) == []
 
 
 def test_a_file_with_another_hash_is_not_kept(tmp_path: Path) -> None:
@@ -136,4 +188,4 @@ def test_events_are_read_as_the_standard_says() -> None:
         'data: {"c"',
         "id: 1",
     ]
-    assert list(read_sse(lines)) == [("a", {"b": 1}), ("message", 2)]
+    assert list(read_events(["id: 7", *lines])) == [("7", "a", {"b": 1}), ("7", "message", 2)]

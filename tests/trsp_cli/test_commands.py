@@ -109,6 +109,36 @@ def test_submit_list_show_cancel_retry(trsp: Trsp, service: Service) -> None:
     assert (refused.code, "does not allow" in refused.err) == (2, True)
 
 
+def test_clone_compare_and_delete(trsp: Trsp, service: Service, tmp_path: Path) -> None:
+    url = service.url
+    ids = [trsp(*SUBMIT, "--once", "wish", url=url).out.strip() for _ in range(2)]
+    assert ids[0] == ids[1]
+    clone = trsp("--json", "jobs", "clone", ids[0], "--set", "target.layers_to_remove=3", "--seed=1")
+    assert clone.code == 2
+    clone = trsp("--json", "jobs", "clone", ids[0], "--set", "target.layers_to_remove=3")
+    assert (clone.json["cloned_from"], clone.json["spec"]["target"]) == (ids[0], {"layers_to_remove": 3})
+    pair = [ids[0], clone.json["id"]]
+    refused = trsp("jobs", "compare", *pair)
+    assert (refused.code, "only a job that has succeeded" in refused.err) == (2, True)
+    for number, job_id in enumerate(pair):
+        succeed(service.api, claim(service.api, job_id), tmp_path / str(number))
+    table = trsp("jobs", "compare", *pair).out
+    assert all(words in table for words in (*pair, "layers removed", "perplexity"))
+    assert trsp("jobs", "delete", pair[0], "--etag", '"1-00000000"').code == 2
+    assert trsp("jobs", "delete", pair[0]).code == 0
+    oldest = trsp("--json", "jobs", "list", "--sort", "created_at", "--status", "succeeded").json["items"]
+    assert [job["id"] for job in oldest] == [pair[1]]
+
+
+def test_a_retry_from_scratch_begins_again(trsp: Trsp, service: Service) -> None:
+    job_id = trsp(*SUBMIT, url=service.url).out.strip()
+    held = claim(service.api, job_id)
+    work_until(service.api, held, "stage2")
+    fail(service.api, held, JobError("x", "broken"))
+    job = trsp("--json", "jobs", "retry", job_id, "--from-scratch").json
+    assert (job["status"], job["progress"], job["stage"]) == ("queued", 0, None)
+
+
 def test_a_spec_file_is_a_whole_job(trsp: Trsp, service: Service, tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text(json.dumps(service.api.spec))
@@ -132,6 +162,7 @@ def test_refusals_print_every_problem_with_its_suggestion(trsp: Trsp, service: S
 def test_a_dry_run_stores_nothing(trsp: Trsp, service: Service) -> None:
     said = trsp(*SUBMIT, "--dry-run", url=service.url)
     assert "8 of 30 layers would go" in said.out
+    assert "how long it takes is unknown" in said.out
     rest = [word for word in SUBMIT if word not in ("--sparsity", "0.25")]
     measured = trsp(*rest, "--speedup", "1.2", "--dry-run", url=service.url)
     assert "at most 28 of 30 layers would go, decided by measurement" in measured.out

@@ -6,7 +6,8 @@ from hypothesis import given
 from tests.trsp_core.learned import learned_lm
 from trsp_core.decoder import Decoder
 from trsp_core.errors import Cancelled
-from trsp_core.own_text import MOST_TOKENS, own_sequences, written_by
+from trsp_core.method_options import MOST_OWN_TOKENS, own_sequences
+from trsp_core.own_text import written_by
 
 
 def test_it_is_decided_by_the_seed_and_leaves_the_generator_alone() -> None:
@@ -50,6 +51,6 @@ def test_own_sequences_make_their_share_of_all_within_bounds(
     given_rows: int, length: int, share: float
 ) -> None:
     own = own_sequences(given_rows, length, share)
-    assert own * length <= max(MOST_TOKENS, length)
-    if own < MOST_TOKENS // length:
+    assert own * length <= max(MOST_OWN_TOKENS, length)
+    if own < MOST_OWN_TOKENS // length:
         assert abs(own - share * (own + given_rows)) <= 1

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
-from trsp_jobs.logs import TAIL_BYTES, AttemptLog, local_log, read_log, stored_log
-from trsp_jobs.testing import MemoryStore
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from tests.trsp_jobs.conftest import Submit
+from trsp_jobs import db, log_pieces
+from trsp_jobs.log_pieces import PIECE_BYTES, Said
+from trsp_jobs.logs import TAIL_BYTES, AttemptLog
 
 
 def test_output_is_kept_as_it_is(tmp_path: Path) -> None:
@@ -31,22 +37,22 @@ def test_of_too_much_output_the_beginning_and_the_end_are_kept(tmp_path: Path) -
     assert len(kept) < TAIL_BYTES + 1100
 
 
-def test_a_log_is_read_by_offset_while_it_runs_and_afterwards(tmp_path: Path) -> None:
-    store = MemoryStore()
-    path = local_log(tmp_path, "job_a", 2)
-
-    def read(offset: int, limit: int = 100) -> tuple[bytes, int]:
-        chunk = read_log("job_a", 2, offset, work_dir=tmp_path, store=store, limit=limit)
-        return chunk.data, chunk.next_offset
-
-    assert read(0) == (b"", 0)
-    log = AttemptLog(path, 1_000_000)
-    log.write(b"0123456789")
-    assert read(0, 4) == (b"0123", 4)
-    assert read(4) == (b"456789", 10)
-    assert read(10) == (b"", 10)
-    log.close()
-    store.put_file(stored_log("job_a", 2), path)
-    path.unlink()
-    assert read(4, 3) == (b"456", 7)
-    assert read(10) == (b"", 10)
+@pytest.mark.integration
+def test_pieces_are_read_at_any_offset(sessions: sessionmaker[Session], submit: Submit) -> None:
+    job_id = submit()
+    whole = bytes(range(256)) * 600
+    cuts = [0, 3, 10, 10 + PIECE_BYTES, 12 + PIECE_BYTES, 12 + 2 * PIECE_BYTES, len(whole)]
+    pieces = [Said(start, whole[start:end]) for start, end in itertools.pairwise(cuts)]
+    with db.session_scope(sessions) as session:
+        assert log_pieces.size(session, job_id, 1) is None
+        log_pieces.add(session, job_id, 1, pieces[:3])
+        log_pieces.add(session, job_id, 1, pieces[2:])
+    with db.session_scope(sessions) as session:
+        assert log_pieces.size(session, job_id, 1) == len(whole)
+        for offset in (0, 1, 3, 9, 11 + PIECE_BYTES, 70_000, len(whole) - 1, len(whole), len(whole) + 5):
+            for limit in (1, 7, PIECE_BYTES, len(whole)):
+                found = log_pieces.read(session, job_id, 1, offset, limit)
+                assert found == whole[offset : offset + limit], (offset, limit)
+        assert log_pieces.read(session, job_id, 2, 0, 10) == b""
+        log_pieces.forget(session, job_id, [1])
+        assert log_pieces.size(session, job_id, 1) is None

@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from trsp_core.progress import Progress
-from trsp_jobs import db, service
-from trsp_jobs.errors import ArtifactNotFound, IllegalTransition, JobNotFound, LeaseLost
+from trsp_jobs import db, log_pieces, service
+from trsp_jobs.errors import ArtifactNotFound, IllegalTransition, JobNotFound, LeaseLost, VersionConflict
 from trsp_jobs.leases import AttemptEnd, Claim, JobError, PublishedFile
 from trsp_jobs.lifecycle import Status
-from trsp_jobs.models import Job, WorkerNode
+from trsp_jobs.log_pieces import LogPiece, Said
+from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
 
 Sessions = sessionmaker[Session]
 CRASH = JobError("crashed", "the process ended with code 3")
@@ -337,32 +339,67 @@ def test_progress_never_falls(sessions: Sessions, submit: Any, claimed: Any) -> 
         assert read(sessions, claim.job_id).progress == max(0.5, overall)
 
 
-def test_pages_are_newest_first_and_stable_under_inserts(sessions: Sessions, submit: Any) -> None:
-    ids = sorted((submit() for _ in range(5)), reverse=True)
-    first = do(sessions, service.list_jobs, limit=2)
-    assert [job.id for job in first.items] == ids[:2]
-    submit()
-    rest, cursor = [], first.next_cursor
-    while cursor:
-        page = do(sessions, service.list_jobs, after=cursor, limit=2)
-        rest += [job.id for job in page.items]
-        cursor = page.next_cursor
-    assert rest == ids[2:]
+def test_a_stale_version_changes_nothing(sessions: Sessions, submit: Any) -> None:
+    job_id = submit()
+    version = read(sessions, job_id).version
+    for act in (service.cancel, service.retry, service.remove):
+        with pytest.raises(VersionConflict, match="queued now"):
+            do(sessions, act, job_id, versions={version - 1, version + 1})
+    assert read(sessions, job_id).status == Status.QUEUED
+    assert do(sessions, service.cancel, job_id, versions={version}).status == Status.CANCELED
 
 
-def test_lists_are_filtered(sessions: Sessions, submit: Any) -> None:
-    plain = submit()
-    labeled = submit(labels={"team": "a"}, spec={"model": "hf:org/name"})
+def test_a_retry_from_scratch_forgets_what_was_reached(sessions: Sessions, submit: Any, claimed: Any) -> None:
+    claim = claimed(submit())
+    do(sessions, service.record_progress, claim, [progress(1, 0.5)])
+    do(sessions, service.fail, claim, CRASH, retryable=False)
+    do(sessions, service.retry, claim.job_id)
+    assert read(sessions, claim.job_id).progress == 0.5
+    again = claimed(claim.job_id)
+    assert again.fresh_after == 0
+    do(sessions, service.fail, again, CRASH, retryable=False)
+    job = do(sessions, service.retry, claim.job_id, from_scratch=True)
+    assert (job.progress, job.stage, job.stage_step) == (0, None, None)
+    assert claimed(claim.job_id).fresh_after == 2
 
-    def found(**chosen: str) -> list[str]:
-        return [job.id for job in do(sessions, service.list_jobs, **chosen).items]
 
-    do(sessions, service.cancel, plain)
-    assert found(label="team") == [labeled]
-    assert found(label="team=a") == [labeled]
-    assert found(label="team=b") == []
-    assert found(model="hf:org/name") == [labeled]
-    assert found(status="canceled") == [plain]
+def test_a_job_is_removed_with_all_that_is_its_own(sessions: Sessions, submit: Any, claimed: Any) -> None:
+    claim = claimed(submit(run_deadline=5))
+    do(sessions, service.record_news, claim, [progress(1)], [Said(0, b"text")])
+    with pytest.raises(IllegalTransition, match="running"):
+        do(sessions, service.remove, claim.job_id)
+    do(sessions, service.time_out, claim, [PublishedFile("plan.json", 2, "0" * 64)])
+    do(sessions, service.remove, claim.job_id)
+    with db.session_scope(sessions) as session:
+        for row in (Job, Event, Attempt, Artifact, LogPiece):
+            assert session.scalars(select(row)).all() == []
+    with pytest.raises(JobNotFound):
+        do(sessions, service.remove, claim.job_id)
+
+
+def test_later_files_take_the_place_of_partial_ones(sessions: Sessions, submit: Any, claimed: Any) -> None:
+    claim = claimed(submit(run_deadline=5))
+    left = {"files": 2, "bytes": 10, "written_at": "2026-01-01T00:00:00+00:00", "host": "h"}
+    partial = [PublishedFile("plan.json", 2, "0" * 64), PublishedFile("log.jsonl", 2, "0" * 64)]
+    do(sessions, service.time_out, claim, partial, AttemptEnd(-9, None, left))
+    assert do(sessions, service.list_attempts, claim.job_id)[0].checkpoint == left
+    assert len(do(sessions, service.list_artifacts, claim.job_id)) == 2
+    do(sessions, service.retry, claim.job_id)
+    again = claimed(claim.job_id)
+    do(sessions, service.begin_finalizing, again)
+    do(sessions, service.succeed, again, {}, [PublishedFile("plan.json", 3, "1" * 64)])
+    assert [(item.path, item.attempt) for item in do(sessions, service.list_artifacts, claim.job_id)] == [
+        ("plan.json", 2)
+    ]
+
+
+def test_news_of_a_lost_lease_is_not_written(sessions: Sessions, submit: Any, claimed: Any) -> None:
+    claim = claimed(submit())
+    stranger = replace(claim, owner="somebody else")
+    with pytest.raises(LeaseLost):
+        do(sessions, service.record_news, stranger, (), [Said(0, b"text")])
+    with db.session_scope(sessions) as session:
+        assert log_pieces.size(session, claim.job_id, 1) is None
 
 
 def test_events_are_read_from_a_number_on(sessions: Sessions, submit: Any, claimed: Any) -> None:

@@ -71,6 +71,13 @@ class Stub:
         self.work()
         self.result()
 
+    def slow_plan(self) -> None:
+        """Leave a plan and a half-made model, and work on."""
+        (self.out / "plan.json").write_text("{}")
+        (self.out / "model").mkdir(exist_ok=True)
+        (self.out / "model" / "model.safetensors").write_bytes(b"half")
+        self.work()
+
     def no_report(self) -> None:
         self.work()
 

@@ -18,8 +18,8 @@ from sqlalchemy import func, update
 
 from tests.servers import Postgres
 from tests.worker.conftest import Bench
-from trsp_jobs import db, service
-from trsp_jobs.logs import read_log, stored_log
+from trsp_jobs import db, log_pieces, service
+from trsp_jobs.logs import held_log, read_stored, stored_log
 from trsp_jobs.models import Job
 from trsp_jobs.settings import Settings
 from trsp_jobs.storage import open_store
@@ -210,6 +210,52 @@ def test_a_run_deadline_ends_the_job(bench: Bench) -> None:
     assert "run deadline of 1 seconds" in job.reason
 
 
+def test_what_was_reached_by_the_deadline_is_kept(bench: Bench) -> None:
+    job_id = bench.submit("slow_plan", steps=2000, run_deadline=1)
+    assert bench.run(job_id) is Outcome.TIMED_OUT
+    files = bench.artifacts(job_id)
+    assert set(files) == {"plan.json", "log.txt"}
+    assert bench.read_stored(files["plan.json"].store_path) == b"{}"
+    (attempt,) = bench.attempts(job_id)
+    assert attempt.checkpoint is not None
+    assert (attempt.checkpoint["files"], bench.job(job_id).stage) == (1, "stage1")
+    with db.session_scope(bench.sessions) as session:
+        service.retry(session, job_id)
+    thread = bench.start(job_id)
+    bench.wait_for(lambda: len(bench.attempts(job_id)) == 2)
+    bench.wait_for(lambda: bench.job(job_id).status == "running")
+    bench.cancel(job_id)
+    thread.join()
+    assert b"begins at step 0" not in bench.read_stored(stored_log(job_id, 2))
+
+
+def test_a_retry_from_scratch_begins_at_the_beginning(bench: Bench) -> None:
+    job_id = bench.submit("crash")
+    for _ in range(3):
+        bench.run(job_id)
+    assert bench.read_stored(stored_log(job_id, 3)) == b"begins at step 4\n"
+    with db.session_scope(bench.sessions) as session:
+        service.retry(session, job_id, from_scratch=True)
+    bench.run(job_id)
+    bench.run(job_id)
+    assert bench.read_stored(stored_log(job_id, 4)) == b"begins at step 0\n"
+    assert bench.read_stored(stored_log(job_id, 5)) == b"begins at step 4\n"
+
+
+def test_output_is_in_the_database_until_it_is_stored(bench: Bench) -> None:
+    job_id = bench.submit("ok", steps=40)
+    thread = bench.start(job_id)
+
+    def held() -> int | None:
+        with db.session_scope(bench.sessions) as session:
+            return log_pieces.size(session, job_id, 1)
+
+    assert bench.wait_for(held) == len("begins at step 0\n")
+    thread.join()
+    assert held() is None
+    assert bench.read_stored(stored_log(job_id, 1)) == b"begins at step 0\n"
+
+
 def test_a_worker_that_shuts_down_hands_the_job_over(bench: Bench) -> None:
     job_id = bench.submit("ok", steps=100)
     thread = bench.start(job_id)
@@ -323,7 +369,12 @@ def test_a_log_can_be_read_while_the_child_runs_and_afterwards(bench: Bench) -> 
     thread = bench.start(job_id)
 
     def read() -> bytes:
-        return read_log(job_id, 1, work_dir=bench.settings.work_dir, store=bench.store).data
+        (attempt,) = bench.attempts(job_id) or [None]
+        if attempt is None:
+            return b""
+        with db.session_scope(bench.sessions) as session:
+            held = held_log(session, attempt, 0, 1000)
+        return read_stored(bench.store, attempt, 0, 1000) if held is None else held
 
     assert bench.wait_for(read) == b"begins at step 0\n"
     thread.join()

@@ -17,9 +17,9 @@ from torch import Tensor
 from trsp_core.absorb import Refit
 from trsp_core.decoder import assign
 from trsp_core.identity_gap import gaps_of
-from trsp_core.method_options import TrspOptions
+from trsp_core.method_options import TrspOptions, own_sequences
 from trsp_core.methods.base import Transfer, Work, joined, refit_gaps, refits_of
-from trsp_core.own_text import own_sequences, written_by
+from trsp_core.own_text import written_by
 from trsp_core.results import PruningPlan, StepRecord
 from trsp_core.stage2 import Snapshot, transfer
 from trsp_core.teacher import teacher_states

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from trsp_core.method_options import MethodOptions, TrspOptions
+from trsp_core.method_options import CHOICE_TOKENS, MethodOptions, TrspOptions
 from trsp_core.methods.base import Transfer, Work, tell_choice
 from trsp_core.methods.knowledge_transfer import KnowledgeTransfer
 from trsp_core.results import PruningPlan
 from trsp_core.stage1 import GateState, GateStep, choose_layers, plan_of
 
 _STATE = "stage1"
-CHOICE_TOKENS = 2_048
-"""Tokens that stage 1 reads unless told otherwise."""
 
 
 class Trsp:

@@ -10,6 +10,7 @@ from trsp_jobs.service.execution import (
     heartbeat,
     orders,
     pick,
+    record_news,
     record_progress,
     succeed,
     time_out,
@@ -24,13 +25,15 @@ from trsp_jobs.service.reading import (
     list_jobs,
     list_workers,
     waiting_reason,
+    waiting_reasons,
 )
-from trsp_jobs.service.submission import cancel, mark_rung, retry, submit
+from trsp_jobs.service.submission import cancel, mark_rung, remove, retry, submit
 from trsp_jobs.service.upkeep import (
     WorkerFacts,
     due_rings,
     expire_leases,
     forget_gone_workers,
+    forget_log,
     forget_worker,
     see_worker,
     set_current_job,
@@ -50,6 +53,7 @@ __all__ = [
     "explain",
     "fail",
     "forget_gone_workers",
+    "forget_log",
     "forget_worker",
     "get_artifact",
     "get_job",
@@ -62,7 +66,9 @@ __all__ = [
     "mark_rung",
     "orders",
     "pick",
+    "record_news",
     "record_progress",
+    "remove",
     "retry",
     "see_worker",
     "set_current_job",
@@ -71,4 +77,5 @@ __all__ = [
     "time_out",
     "time_out_queued",
     "waiting_reason",
+    "waiting_reasons",
 ]

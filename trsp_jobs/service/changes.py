@@ -57,3 +57,4 @@ def end_attempt(session: Session, job: Job, outcome: str, reason: str, end: Atte
     attempt.reason = reason[:_REASON_CHARACTERS]
     attempt.exit_code = end.exit_code
     attempt.peak_rss_bytes = end.peak_rss_bytes
+    attempt.checkpoint = None if end.checkpoint is None else dict(end.checkpoint)

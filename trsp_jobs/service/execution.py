@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from trsp_core.progress import Progress
-from trsp_jobs import repository
+from trsp_jobs import log_pieces, repository
 from trsp_jobs.errors import LeaseLost
 from trsp_jobs.headline import headline
 from trsp_jobs.leases import AttemptEnd, Claim, JobError, Orders, PublishedFile
 from trsp_jobs.lifecycle import Status
+from trsp_jobs.log_pieces import Said
 from trsp_jobs.models import Artifact, Attempt, Job
 from trsp_jobs.service.changes import add_event, announce, end_attempt, move
 
@@ -41,7 +42,7 @@ def claim(session: Session, job_id: str, *, owner: str, lease_seconds: float) ->
     session.add(Attempt(job_id=job.id, number=job.attempt, owner=owner))
     announce(session, job, Status.QUEUED, Status.STARTING, f"attempt {job.attempt} was taken by a worker")
     session.flush()
-    return Claim(job.id, job.attempt, owner, job.spec)
+    return Claim(job.id, job.attempt, owner, job.spec, job.fresh_after)
 
 
 def heartbeat(session: Session, claim: Claim, *, lease_seconds: float) -> Orders:
@@ -71,6 +72,16 @@ def record_progress(session: Session, claim: Claim, events: Sequence[Progress]) 
         job.progress = max(job.progress, min(max(event.overall, 0.0), 1.0))
         add_event(session, job, "progress", event.to_dict())
     session.flush()
+
+
+def record_news(session: Session, claim: Claim, events: Sequence[Progress], said: Sequence[Said]) -> None:
+    """Write signs of life, and output that the child has added to its log."""
+    if events:
+        record_progress(session, claim, events)
+    else:
+        orders(session, claim)
+    if said:
+        log_pieces.add(session, claim.job_id, claim.attempt, said)
 
 
 def begin_finalizing(session: Session, claim: Claim) -> None:
@@ -114,17 +125,7 @@ def succeed(
     move(session, job, Status.SUCCEEDED, reason)
     job.result = headline(report)
     job.progress = 1.0
-    session.add_all(
-        Artifact(
-            job_id=job.id,
-            attempt=job.attempt,
-            path=item.path,
-            size=item.size,
-            sha256=item.sha256,
-            media_type=item.media_type,
-        )
-        for item in artifacts
-    )
+    _publish(session, job, artifacts)
     end_attempt(session, job, "succeeded", reason, end)
     session.flush()
 
@@ -149,14 +150,20 @@ def acknowledge_cancel(session: Session, claim: Claim, end: AttemptEnd = Attempt
     session.flush()
 
 
-def time_out(session: Session, claim: Claim, end: AttemptEnd = AttemptEnd()) -> None:
-    """End the job because its run deadline has passed; one that is to be canceled is canceled instead."""
+def time_out(
+    session: Session, claim: Claim, artifacts: Sequence[PublishedFile] = (), end: AttemptEnd = AttemptEnd()
+) -> None:
+    """End the job because its run deadline has passed, and publish what it had made by then.
+
+    A job that is to be canceled is canceled instead.
+    """
     job = _held(session, claim)
     if job.status == Status.CANCELING:
         acknowledge_cancel(session, claim, end)
         return
     reason = f"took longer than its run deadline of {job.run_deadline:g} seconds"
     job.error = JobError("timed_out", reason, suggestion="retry it with a longer run_deadline").to_dict()
+    _publish(session, job, artifacts)
     end_attempt(session, job, "timed_out", reason, end)
     move(session, job, Status.TIMED_OUT, reason)
     session.flush()
@@ -189,6 +196,22 @@ def close_attempt(
         else:
             move(session, job, Status.FAILED, error.message)
     session.flush()
+
+
+def _publish(session: Session, job: Job, artifacts: Sequence[PublishedFile]) -> None:
+    """Give a locked job its files, in place of those that an earlier attempt had got."""
+    repository.remove_artifacts(session, job.id)
+    session.add_all(
+        Artifact(
+            job_id=job.id,
+            attempt=job.attempt,
+            path=item.path,
+            size=item.size,
+            sha256=item.sha256,
+            media_type=item.media_type,
+        )
+        for item in artifacts
+    )
 
 
 def _held(session: Session, claim: Claim) -> Job:

@@ -8,8 +8,9 @@ from typing import Generic, TypeVar
 
 from sqlalchemy.orm import Session
 
-from trsp_jobs import repository
+from trsp_jobs import job_list, repository
 from trsp_jobs.errors import ArtifactNotFound, JobNotFound
+from trsp_jobs.job_list import NEWEST, Cursor, JobFilter
 from trsp_jobs.lifecycle import Status
 from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
 
@@ -41,24 +42,23 @@ def list_jobs(
     *,
     after: str | None = None,
     limit: int = 20,
-    status: str | None = None,
-    model: str | None = None,
-    label: str | None = None,
+    sort: str = NEWEST,
+    chosen: JobFilter = JobFilter(),
 ) -> Page[Job]:
-    """Return jobs, newest first; a page stays the same when jobs are added.
+    """Return a page of jobs; it stays the same when jobs are added.
 
     Args:
         session: An open transaction.
-        after: The `next_cursor` of the page before.
+        after: The `next_cursor` of the page before, of a list in the same order.
         limit: Most jobs of a page.
-        status: Only jobs of this status.
-        model: Only jobs whose spec names this model.
-        label: Only jobs with this label, `NAME` or `NAME=VALUE`.
+        sort: One of `SORTS`.
+        chosen: Which jobs.
+
+    Raises:
+        WrongCursor: If `after` is no cursor of this order.
     """
-    chosen = repository.JobFilter(status, model, label)
-    found = repository.list_jobs(session, chosen, after, limit + 1)
-    items = found[:limit]
-    return Page(items, items[-1].id if len(found) > limit else None)
+    cursor = None if after is None else Cursor.decode(after, sort)
+    return Page(*job_list.list_jobs(session, chosen, sort, cursor, limit))
 
 
 def events_after(session: Session, job_id: str, after: int, limit: int = 500) -> Sequence[Event]:
@@ -95,14 +95,24 @@ def list_workers(session: Session) -> Sequence[WorkerNode]:
 
 def waiting_reason(session: Session, job: Job) -> str:
     """Return why a job is where it is; for one that waits, what it waits for."""
-    if job.status != Status.QUEUED:
-        return job.reason
-    workers = repository.list_workers(session)
+    return waiting_reasons(session, [job])[0]
+
+
+def waiting_reasons(session: Session, jobs: Sequence[Job]) -> list[str]:
+    """Return the reasons of several jobs; the workers are asked for once, and only if one waits."""
+    waits = any(job.status == Status.QUEUED for job in jobs)
+    workers = repository.list_workers(session) if waits else ()
+    return [_reason(session, job, workers) if job.status == Status.QUEUED else job.reason for job in jobs]
+
+
+def _reason(session: Session, job: Job, workers: Sequence[WorkerNode]) -> str:
     if job.device_class == "cuda" and not any(worker.device == "cuda" for worker in workers):
         return "waiting: no GPU worker online"
     if not workers:
         return "waiting: no worker online"
     ahead = repository.count_ahead(session, job)
+    if ahead > repository.MOST_AHEAD:
+        return f"waiting: more than {repository.MOST_AHEAD} jobs ahead"
     if ahead:
         return f"waiting: {ahead} {'job' if ahead == 1 else 'jobs'} ahead"
     if all(worker.current_job is not None for worker in workers):

@@ -1,15 +1,15 @@
-"""What a person does to a job: submit, cancel, retry."""
+"""What a person does to a job: submit, cancel, retry, delete."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from trsp_core.config import CompressionSpec
 from trsp_jobs import lifecycle, repository
-from trsp_jobs.errors import IllegalTransition, JobNotFound
+from trsp_jobs.errors import IllegalTransition, JobNotFound, VersionConflict
 from trsp_jobs.ids import new_job_id
 from trsp_jobs.lifecycle import FINAL, RETRYABLE, Status
 from trsp_jobs.models import Job
@@ -25,6 +25,7 @@ def submit(
     priority: int = 0,
     queue_deadline: float | None = None,
     run_deadline: float | None = None,
+    cloned_from: str | None = None,
     settings: Settings,
 ) -> Job:
     """Store a job and its first event. The caller commits, then rings.
@@ -36,6 +37,7 @@ def submit(
         priority: The higher goes first among those that wait.
         queue_deadline: Seconds that the job may wait before its first start.
         run_deadline: Seconds that it may take from its first start on.
+        cloned_from: The job that it was made from.
         settings: Says how many attempts it has.
     """
     job = Job(
@@ -48,6 +50,7 @@ def submit(
         device_class="cuda" if spec.device.startswith("cuda") else "any",
         queue_deadline=queue_deadline,
         run_deadline=run_deadline,
+        cloned_from=cloned_from,
         max_attempts=settings.max_attempts,
     )
     session.add(job)
@@ -57,14 +60,20 @@ def submit(
     return job
 
 
-def cancel(session: Session, job_id: str) -> Job:
+def cancel(session: Session, job_id: str, *, versions: Collection[int] | None = None) -> Job:
     """Ask a job to stop: at once where it waits, else its worker is told. Asking again changes nothing.
+
+    Args:
+        session: An open transaction.
+        job_id: The job.
+        versions: Versions of the job that the caller knows; any if None.
 
     Raises:
         JobNotFound: If there is none.
+        VersionConflict: If it has another version.
         IllegalTransition: If it has ended in another way.
     """
-    job = _locked(session, job_id)
+    job = _locked(session, job_id, versions)
     if job.status in (Status.CANCELED, Status.CANCELING):
         return job
     if job.status in FINAL:
@@ -78,25 +87,49 @@ def cancel(session: Session, job_id: str) -> Job:
     return job
 
 
-def retry(session: Session, job_id: str) -> Job:
+def retry(
+    session: Session, job_id: str, *, from_scratch: bool = False, versions: Collection[int] | None = None
+) -> Job:
     """Put a job that failed, timed out or was canceled back into the queue. The caller commits, then rings.
 
-    It goes on from its checkpoint where that still lies on the worker's disk; its attempts, deadlines and
-    crashes count anew.
+    Its attempts, deadlines and crashes count anew. Errors and `versions` are those of `cancel`.
 
-    Raises:
-        JobNotFound: If there is none.
-        IllegalTransition: If its status does not allow it.
+    Args:
+        session: An open transaction.
+        job_id: The job.
+        from_scratch: Whether to begin again; else it goes on from its checkpoint where that still lies on
+            the worker's disk.
+        versions: Versions of the job that the caller knows; any if None.
     """
-    job = _locked(session, job_id)
+    job = _locked(session, job_id, versions)
     if job.status not in RETRYABLE:
         raise IllegalTransition(job.status, "retry")
     lifecycle.check(Status(job.status), Status.QUEUED, "retry")
     job.crashes = 0
     job.cancel_requested_at = job.started_at = job.finished_at = job.error = None
+    if from_scratch:
+        _forget_progress(job)
     move(session, job, Status.QUEUED, "retried on request; waits for a worker")
     session.flush()
     return job
+
+
+def _forget_progress(job: Job) -> None:
+    job.fresh_after = job.attempt
+    job.stage = job.stage_step = job.stage_total = None
+    job.progress = 0.0
+
+
+def remove(session: Session, job_id: str, *, versions: Collection[int] | None = None) -> None:
+    """Remove a job that has ended, with its events and the list of its files.
+
+    The caller commits, then removes the files: what is left of them if that fails belongs to no job.
+    Errors and `versions` are those of `cancel`.
+    """
+    job = _locked(session, job_id, versions)
+    if job.status not in FINAL:
+        raise IllegalTransition(job.status, "delete")
+    repository.remove_job(session, job_id)
 
 
 def mark_rung(session: Session, job_id: str) -> None:
@@ -104,8 +137,10 @@ def mark_rung(session: Session, job_id: str) -> None:
     repository.mark_rung(session, job_id)
 
 
-def _locked(session: Session, job_id: str) -> Job:
+def _locked(session: Session, job_id: str, versions: Collection[int] | None) -> Job:
     job = repository.lock_job(session, job_id)
     if job is None:
         raise JobNotFound(job_id)
+    if versions is not None and job.version not in versions:
+        raise VersionConflict(f"{job_id} has changed since: it is {job.status} now")
     return job

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy.orm import Session
 
-from trsp_jobs import repository
+from trsp_jobs import log_pieces, repository
 from trsp_jobs.leases import AttemptEnd, JobError
 from trsp_jobs.lifecycle import Status
 from trsp_jobs.service.changes import move
@@ -87,3 +87,8 @@ def forget_worker(session: Session, worker_id: str) -> None:
 def forget_gone_workers(session: Session) -> int:
     """Remove the workers that count as gone; return how many."""
     return repository.remove_gone_workers(session)
+
+
+def forget_log(session: Session, job_id: str, attempts: Sequence[int]) -> None:
+    """Take the logs of ended attempts out of the database: they lie in the store."""
+    log_pieces.forget(session, job_id, attempts)

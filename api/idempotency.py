@@ -1,0 +1,99 @@
+"""`Idempotency-Key`: a request that is sent again gets the answer of the first time, and changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse
+from sqlalchemy.orm import Session
+
+from api.deps import Services
+from api.errors import invalid_request
+from trsp_core.errors import Problem
+from trsp_jobs import stored_answers
+from trsp_jobs.stored_answers import Keyed, StoredAnswer
+
+REPLAYED = "Idempotency-Replayed"
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that can be kept: status, the Location header, and the body as JSON types."""
+
+    status: int
+    body: dict[str, Any]
+    location: str | None = None
+
+    def response(self, *, replayed: bool = False) -> JSONResponse:
+        """Return it as it is sent."""
+        headers = {"Location": self.location} if self.location else {}
+        if replayed:
+            headers[REPLAYED] = "true"
+        return JSONResponse(self.body, self.status, headers)
+
+
+async def get_keyed(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="Your own name for this request, 1 to 255 visible ASCII characters. Sent again within "
+            "24 hours with the same body, it gets the same answer; with another body, 422."
+        ),
+    ] = None,
+) -> Keyed | None:
+    """Return the request's key with what it stands for; None without one."""
+    if idempotency_key is None:
+        return None
+    if not _KEY.fullmatch(idempotency_key):
+        allowed = "1 to 255 visible ASCII characters"
+        raise invalid_request(Problem("/header/idempotency-key", f"must be {allowed}.", None, allowed))
+    asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
+    asked.update(await request.body())
+    return Keyed(caller(request), idempotency_key, asked.hexdigest())
+
+
+def caller(request: Request) -> str:
+    """Return a digest of who sends the request: of the credentials that it shows."""
+    return hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()
+
+
+OnceKey = Annotated[Keyed | None, Depends(get_keyed)]
+
+
+def earlier(services: Services, keyed: Keyed | None) -> JSONResponse | None:
+    """Return the answer that was given under the key; None if the request is new."""
+    if keyed is None:
+        return None
+    with services.session() as session:
+        found = stored_answers.find(session, keyed)
+    return None if found is None else _again(found)
+
+
+def once(
+    services: Services, keyed: Keyed | None, work: Callable[[Session], Answer], then: Callable[[Answer], None]
+) -> JSONResponse:
+    """Do the work and keep its answer in one transaction, or return what was answered before.
+
+    Args:
+        then: Called after the commit, only if the work was done now.
+    """
+    with services.session() as session:
+        known = None if keyed is None else stored_answers.begin(session, keyed)
+        if known is not None:
+            return _again(known)
+        answer = work(session)
+        if keyed is not None:
+            stored_answers.keep(session, keyed, answer.status, answer.location, answer.body)
+    then(answer)
+    return answer.response()
+
+
+def _again(found: StoredAnswer) -> JSONResponse:
+    return Answer(found.status, found.body, found.location).response(replayed=True)

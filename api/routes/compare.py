@@ -1,0 +1,49 @@
+"""Jobs side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.deps import JOB_ID, ServicesDep
+from api.errors import invalid_request
+from api.queries import KNOWN_QUERY
+from api.schemas import ComparedJob, ComparisonOut, ComparisonRow
+from trsp_core.errors import Problem
+from trsp_jobs import models, service
+from trsp_jobs.comparison import side_by_side
+from trsp_jobs.errors import JobNotFound
+
+router = APIRouter(prefix="/v1/compare", tags=["jobs"], dependencies=[KNOWN_QUERY])
+
+
+@router.get("", summary="Compare jobs")
+def compare(
+    services: ServicesDep,
+    job: Annotated[list[str], Query(min_length=2, max_length=16, description="A job's id; two or more.")],
+) -> ComparisonOut:
+    """Return the key figures of several jobs' reports side by side."""
+    with services.session() as session:
+        rows = [service.get_job(session, _checked(job_id)) for job_id in job]
+    problems = [problem for place, row in enumerate(rows) if (problem := _no_report(place, row))]
+    if problems:
+        raise invalid_request(*problems)
+    figures = side_by_side([row.result or {} for row in rows])
+    return ComparisonOut(
+        jobs=[ComparedJob.of(row) for row in rows],
+        figures=[ComparisonRow.model_validate(figure) for figure in figures],
+    )
+
+
+def _checked(job_id: str) -> str:
+    if not JOB_ID.fullmatch(job_id):
+        raise JobNotFound(job_id)
+    return job_id
+
+
+def _no_report(place: int, row: models.Job) -> Problem | None:
+    if row.result is not None:
+        return None
+    message = f"is {row.id}, which is {row.status}; only a job that has succeeded has a report."
+    return Problem(f"/query/job/{place}", message, row.id, "a job that has succeeded")

@@ -4,6 +4,10 @@ JobsError
 ├── JobNotFound             no job has this id
 ├── ArtifactNotFound        the job has no such file, or the store does not hold it
 ├── IllegalTransition       the job's status does not allow what was asked
+├── KeyNotFound             no key has this id
+├── WebhookNotFound         no webhook, or no delivery of it, has this id
+├── AddressRefused          nothing is sent to this address
+├── QuotaExceeded           the key holds as much as it may; trying again later may help
 ├── LeaseLost               the writer no longer owns the attempt; nothing was written
 ├── StoreUnavailable        the artifact store does not answer; trying again may help
 └── BrokerUnavailable       the ring did not reach the broker; housekeeping rings again
@@ -53,6 +57,22 @@ class IllegalTransition(JobsError):
 
     def __reduce__(self) -> tuple[type[IllegalTransition], tuple[str, str]]:
         return type(self), (self.status, self.verb)
+
+
+class KeyNotFound(JobsError):
+    """No key has this id."""
+
+
+class WebhookNotFound(JobsError):
+    """No webhook, or no delivery of it, has this id."""
+
+
+class AddressRefused(JobsError):
+    """Nothing is sent to this address."""
+
+
+class QuotaExceeded(JobsError):
+    """The key holds as much as it may; trying again later may help."""
 
 
 class LeaseLost(JobsError):

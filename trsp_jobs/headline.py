@@ -25,6 +25,7 @@ def headline(report: Mapping[str, Any]) -> dict[str, Any]:
         "speed": {name: item.get("ratio") for name, item in report.get("speed", {}).items()},
         "round_trip_ok": report.get("round_trip", {}).get("ok"),
         "seconds": sum(report.get("timings", {}).values()),
+        "gradient_tokens": report.get("resources", {}).get("gradient_tokens"),
         "peak_rss_bytes": report.get("resources", {}).get("peak_rss_bytes"),
     }
     return {name: value for name, value in found.items() if value not in (None, {})}

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Double, Select, and_, cast, delete, func, 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from trsp_jobs.key_repository import may_run
 from trsp_jobs.leases import Claim
 from trsp_jobs.lifecycle import ACTIVE, Status
 from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
@@ -26,10 +27,13 @@ class JobFilter:
     status: str | None = None
     model: str | None = None
     label: str | None = None
+    owner: str | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the filter as conditions on `Job`."""
         found: list[ColumnElement[bool]] = []
+        if self.owner is not None:
+            found.append(Job.owner == self.owner)
         if self.status is not None:
             found.append(Job.status == self.status)
         if self.model is not None:
@@ -43,6 +47,16 @@ class JobFilter:
 def get_job(session: Session, job_id: str) -> Job | None:
     """Return a job as the database has it now."""
     return session.get(Job, job_id, populate_existing=True)
+
+
+def owner_of(session: Session, job_id: str) -> str | None:
+    """Return whose a job is; None if there is none."""
+    return session.scalar(select(Job.owner).where(Job.id == job_id))
+
+
+def key_of(session: Session, job_id: str) -> str | None:
+    """Return the key that a job counts for; None for the operator's."""
+    return session.scalar(select(Job.key_id).where(Job.id == job_id))
 
 
 def lock_job(session: Session, job_id: str) -> Job | None:
@@ -139,7 +153,7 @@ def best_queued(session: Session, device_classes: Sequence[str], preferred: str)
     """Return the id of the queued job that is to go first: by priority, then `preferred`, then oldest."""
     query = (
         select(Job.id)
-        .where(Job.status == Status.QUEUED, Job.device_class.in_(device_classes))
+        .where(Job.status == Status.QUEUED, Job.device_class.in_(device_classes), may_run())
         .order_by(Job.priority.desc(), (Job.id == preferred).desc(), Job.id)
         .limit(1)
     )

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy.orm import Session
 
-from trsp_jobs import repository
+from trsp_jobs import key_repository, repository
 from trsp_jobs.errors import ArtifactNotFound, JobNotFound
 from trsp_jobs.lifecycle import Status
 from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
@@ -36,6 +36,18 @@ def get_job(session: Session, job_id: str) -> Job:
     return job
 
 
+def owner_of(session: Session, job_id: str) -> str:
+    """Return whose a job is.
+
+    Raises:
+        JobNotFound: If there is none.
+    """
+    owner = repository.owner_of(session, job_id)
+    if owner is None:
+        raise JobNotFound(job_id)
+    return owner
+
+
 def list_jobs(
     session: Session,
     *,
@@ -44,6 +56,7 @@ def list_jobs(
     status: str | None = None,
     model: str | None = None,
     label: str | None = None,
+    owner: str | None = None,
 ) -> Page[Job]:
     """Return jobs, newest first; a page stays the same when jobs are added.
 
@@ -54,8 +67,9 @@ def list_jobs(
         status: Only jobs of this status.
         model: Only jobs whose spec names this model.
         label: Only jobs with this label, `NAME` or `NAME=VALUE`.
+        owner: Only jobs of this owner.
     """
-    chosen = repository.JobFilter(status, model, label)
+    chosen = repository.JobFilter(status, model, label, owner)
     found = repository.list_jobs(session, chosen, after, limit + 1)
     items = found[:limit]
     return Page(items, items[-1].id if len(found) > limit else None)
@@ -102,6 +116,8 @@ def waiting_reason(session: Session, job: Job) -> str:
         return "waiting: no GPU worker online"
     if not workers:
         return "waiting: no worker online"
+    if job.key_id is not None and key_repository.is_full(session, job.key_id):
+        return "waiting: its key has as many jobs at work as it may"
     ahead = repository.count_ahead(session, job)
     if ahead:
         return f"waiting: {ahead} {'job' if ahead == 1 else 'jobs'} ahead"

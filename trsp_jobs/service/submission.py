@@ -9,11 +9,13 @@ from sqlalchemy.orm import Session
 
 from trsp_core.config import CompressionSpec
 from trsp_jobs import lifecycle, repository
+from trsp_jobs.callers import OPERATOR, Caller
 from trsp_jobs.errors import IllegalTransition, JobNotFound
 from trsp_jobs.ids import new_job_id
 from trsp_jobs.lifecycle import FINAL, RETRYABLE, Status
 from trsp_jobs.models import Job
 from trsp_jobs.service.changes import announce, move
+from trsp_jobs.service.keys import admit
 from trsp_jobs.settings import Settings
 
 
@@ -25,6 +27,8 @@ def submit(
     priority: int = 0,
     queue_deadline: float | None = None,
     run_deadline: float | None = None,
+    webhook: str | None = None,
+    caller: Caller = OPERATOR,
     settings: Settings,
 ) -> Job:
     """Store a job and its first event. The caller commits, then rings.
@@ -36,8 +40,14 @@ def submit(
         priority: The higher goes first among those that wait.
         queue_deadline: Seconds that the job may wait before its first start.
         run_deadline: Seconds that it may take from its first start on.
+        webhook: The webhook that hears of its end.
+        caller: Whose it is and which key it counts for.
         settings: Says how many attempts it has.
+
+    Raises:
+        QuotaExceeded: If the caller's key holds as much as it may.
     """
+    admit(session, caller.key_id)
     job = Job(
         id=new_job_id(),
         spec=spec.to_dict(),
@@ -49,6 +59,9 @@ def submit(
         queue_deadline=queue_deadline,
         run_deadline=run_deadline,
         max_attempts=settings.max_attempts,
+        owner=caller.owner,
+        key_id=caller.key_id,
+        webhook_id=webhook,
     )
     session.add(job)
     session.flush()
@@ -87,10 +100,12 @@ def retry(session: Session, job_id: str) -> Job:
     Raises:
         JobNotFound: If there is none.
         IllegalTransition: If its status does not allow it.
+        QuotaExceeded: If its key holds as much as it may.
     """
     job = _locked(session, job_id)
     if job.status not in RETRYABLE:
         raise IllegalTransition(job.status, "retry")
+    admit(session, job.key_id)
     lifecycle.check(Status(job.status), Status.QUEUED, "retry")
     job.crashes = 0
     job.cancel_requested_at = job.started_at = job.finished_at = job.error = None

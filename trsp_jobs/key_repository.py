@@ -67,7 +67,7 @@ def is_full(session: Session, key_id: str) -> bool:
     return session.scalar(_full().where(ApiKey.id == key_id)) is not None
 
 
-def _full() -> Select[tuple[str]]:
+def _full() -> Select[str]:
     """Return the ids of the keys that have as many jobs at work as they may."""
     at_work = select(func.count()).where(Job.key_id == ApiKey.id, Job.status.in_(ACTIVE)).correlate(ApiKey)
     return select(ApiKey.id).where(ApiKey.max_running <= at_work.scalar_subquery())

@@ -100,7 +100,7 @@ class Guarded(httpcore.NetworkBackend):
         problem: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in addresses_of(host, port, allow_private=self._allow_private):
             try:
-                left = seconds_left(self._deadline, httpcore.ConnectTimeout)
+                left = seconds_left(self._deadline, timeout, httpcore.ConnectTimeout)
                 stream = self._plain.connect_tcp(address, port, left, local_address, socket_options)
             except httpcore.ConnectError as error:
                 problem = error
@@ -117,10 +117,10 @@ class _Hurried(httpcore.NetworkStream):
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, seconds_left(self._deadline, httpcore.ReadTimeout))
+        return self._stream.read(max_bytes, seconds_left(self._deadline, timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, seconds_left(self._deadline, httpcore.WriteTimeout))
+        self._stream.write(buffer, seconds_left(self._deadline, timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -128,20 +128,20 @@ class _Hurried(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        left = seconds_left(self._deadline, httpcore.ConnectTimeout)
+        left = seconds_left(self._deadline, timeout, httpcore.ConnectTimeout)
         return _Hurried(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
-def seconds_left(deadline: float, error: type[httpcore.TimeoutException]) -> float:
-    """Return the seconds until a moment of the monotonic clock.
+def seconds_left(deadline: float, timeout: float | None, error: type[httpcore.TimeoutException]) -> float:
+    """Return how long one wait may take: to a moment of the monotonic clock, and at most `timeout` seconds.
 
     Raises:
-        httpcore.TimeoutException: The given one, if it has passed.
+        httpcore.TimeoutException: The given one, if the moment has passed.
     """
     left = deadline - time.monotonic()
     if left <= 0:
         raise error("it took too long")
-    return left
+    return left if timeout is None else min(left, timeout)

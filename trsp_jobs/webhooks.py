@@ -65,16 +65,16 @@ def secret_of(secret: str, webhook_id: str, generation: int) -> str:
     return "whsec_" + base64.b64encode(hmac.digest(secret.encode(), text, hashlib.sha256)).decode()
 
 
-def headers_of(message: Message, body: str, moment: datetime) -> dict[str, str]:
+def headers_of(message: Message, body: str, moment: datetime) -> Sequence[tuple[str, str]]:
     """Return the headers of a try; every secret in force signs it."""
     signatures = [Signer(secret).sign(message.id, moment, body) for secret in message.secrets]
-    return {
-        "content-type": "application/json",
-        "user-agent": "trsp-webhooks",
-        "webhook-id": message.id,
-        "webhook-timestamp": str(int(moment.timestamp())),
-        "webhook-signature": " ".join(signatures),
-    }
+    return (
+        ("content-type", "application/json"),
+        ("user-agent", "trsp-webhooks"),
+        ("webhook-id", message.id),
+        ("webhook-timestamp", str(int(moment.timestamp()))),
+        ("webhook-signature", " ".join(signatures)),
+    )
 
 
 def send(message: Message, *, allow_private: bool, seconds: float = SEND_SECONDS) -> Answer:

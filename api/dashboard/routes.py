@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from api.dashboard import views, words
 from api.dashboard.story import StoryBook
-from api.deps import JOB_ID, JobId, Services, ServicesDep
+from api.deps import JOB_ID, CallerDep, JobId, Services, ServicesDep
 from api.errors import BY_SLUG, KINDS, ApiError, describe, request_id, to_headers
 from api.routes.logs import read_tail
 from api.routes.system import VERSION
@@ -25,7 +25,7 @@ from trsp_jobs import models, service
 from trsp_jobs.errors import StoreUnavailable
 from trsp_jobs.lifecycle import Status
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, tags=["dashboard"])
 
 PAGE_SIZE = 20
 LOG_BYTES = 12_000
@@ -51,12 +51,13 @@ def render(
 @router.get("/")
 def jobs(
     services: ServicesDep,
+    caller: CallerDep,
     after: Annotated[str | None, Query(pattern=f"^{JOB_ID.pattern}$")] = None,
     fragment: bool = False,
 ) -> HTMLResponse:
     """Show the jobs, newest first; with `fragment` only the list, for the live refresh."""
     with services.session() as session:
-        found = service.list_jobs(session, after=after, limit=PAGE_SIZE)
+        found = service.list_jobs(session, after=after, limit=PAGE_SIZE, owner=caller.visible_owner)
         cards = [views.card(job, service.waiting_reason(session, job)) for job in found.items]
         workers = service.list_workers(session)
     name = "_jobs.html" if fragment else "jobs.html"

@@ -8,10 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from api.deps import JOB_ID, JobId, JsonBody, ServicesDep
+from api.deps import JOB_ID, CallerDep, JobId, JsonBody, ServicesDep
 from api.errors import invalid_request
 from api.schemas import AttemptList, AttemptOut, JobOut, JobPage, JobRequest, PreflightOut
 from api.submission import EXAMPLES, Submission
+from api.webhook_fields import own_webhook
 from trsp_core.errors import Problem, closest
 from trsp_jobs import models, service
 from trsp_jobs.lifecycle import Status
@@ -26,7 +27,7 @@ Text = Annotated[str | None, Query(max_length=500, pattern="^[^\x00]*$")]
 
 
 @router.post("", status_code=202, dependencies=[JsonBody], summary="Create a job")
-def create(body: JobBody, services: ServicesDep, response: Response) -> JobOut:
+def create(body: JobBody, services: ServicesDep, caller: CallerDep, response: Response) -> JobOut:
     """Check the job completely, store it, and ring the workers.
 
     The answer does not wait for a worker, nor for the broker: a job whose ring was lost is rung again.
@@ -41,6 +42,8 @@ def create(body: JobBody, services: ServicesDep, response: Response) -> JobOut:
             priority=submission.options.priority,
             queue_deadline=submission.options.queue_deadline,
             run_deadline=submission.options.run_deadline,
+            webhook=own_webhook(session, submission.options.webhook, caller),
+            caller=caller,
             settings=services.settings,
         )
         session.flush()
@@ -60,6 +63,7 @@ def validate(body: JobBody, services: ServicesDep) -> PreflightOut:
 @router.get("", summary="List jobs, newest first")
 def list_jobs(
     services: ServicesDep,
+    caller: CallerDep,
     after: Annotated[
         str | None, Query(description="`next_cursor` of the page before.", pattern=f"^{JOB_ID.pattern}$")
     ] = None,
@@ -71,7 +75,15 @@ def list_jobs(
     """Return one page. Jobs that are created meanwhile do not shift the pages that follow."""
     wanted = None if status is None else _status(status)
     with services.session() as session:
-        page = service.list_jobs(session, after=after, limit=limit, status=wanted, model=model, label=label)
+        page = service.list_jobs(
+            session,
+            after=after,
+            limit=limit,
+            status=wanted,
+            model=model,
+            label=label,
+            owner=caller.visible_owner,
+        )
         items = [_show(session, job) for job in page.items]
     return JobPage(items=items, next_cursor=page.next_cursor)
 

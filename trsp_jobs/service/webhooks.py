@@ -74,7 +74,7 @@ def rotate_secret(session: Session, webhook_id: str, caller: Caller) -> Webhook:
     """Give a webhook a new secret; the one before signs as well for `OVERLAP_HOURS`, no older one does."""
     webhook = get_webhook(session, webhook_id, caller)
     webhook.generation += 1
-    webhook.former_until = func.now() + timedelta(hours=OVERLAP_HOURS)  # type: ignore[assignment]
+    webhook.former_until = func.now() + timedelta(hours=OVERLAP_HOURS)
     session.flush()
     return webhook
 

@@ -78,6 +78,10 @@ class Services:
             yield session
             audited.record()
 
+    def close(self) -> None:
+        """Give the connections to the database back."""
+        self.sessions.kw["bind"].dispose()
+
     def ring(self, job_id: str) -> None:
         """Ring the broker for a committed job and note that; what fails here is made good by housekeeping."""
         try:

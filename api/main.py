@@ -17,7 +17,7 @@ from api.authentication import Authentication, Authenticator
 from api.dashboard import login
 from api.dashboard import routes as dashboard
 from api.dashboard.story import StoryBook
-from api.deps import Services
+from api.deps import MissingKey, Services
 from api.routes import audit, events, files, jobs, keys, logs, system, webhooks
 from api.schemas import ProblemOut
 from trsp_core.preflight import preflight
@@ -44,7 +44,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         MissingKey: If nobody could come in: no secret, or no key.
     """
     services = services or make_services(settings)
-    authenticator = Authenticator(services)
+    authenticator = _authenticator(services)
     app = FastAPI(**describe_app(), lifespan=_lifespan, middleware=_middleware(settings, authenticator))
     app.state.services = services
     app.state.authenticator = authenticator
@@ -96,6 +96,14 @@ def make_services(settings: Settings) -> Services:
     )
 
 
+def _authenticator(services: Services) -> Authenticator:
+    try:
+        return Authenticator(services)
+    except MissingKey:
+        services.close()
+        raise
+
+
 def _middleware(settings: Settings, authenticator: Authenticator) -> list[Middleware]:
     checks: list[middleware.Check] = [middleware.site_check]
     if hosts := allowed_hosts(settings):
@@ -126,4 +134,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     services: Services = app.state.services
     services.stopping.set()
-    services.sessions.kw["bind"].dispose()
+    services.close()

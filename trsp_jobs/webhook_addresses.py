@@ -70,6 +70,8 @@ def checked_url(text: str, *, allow_private: bool) -> str:
     schemes = ("https", "http") if allow_private else ("https",)
     if url.scheme not in schemes or not url.host:
         raise AddressRefused("must be https://HOST/PATH")
+    if not 0 < _port(url) < 65_536:
+        raise AddressRefused(f"names the port {_port(url)}; a port is 1 to 65535")
     if url.userinfo or url.fragment:
         raise AddressRefused("holds a user name, a password or a fragment; give it without")
     addresses_of(url.raw_host.decode(), _port(url), allow_private=allow_private)
@@ -77,7 +79,7 @@ def checked_url(text: str, *, allow_private: bool) -> str:
 
 
 def _port(url: httpx.URL) -> int:
-    return url.port or (443 if url.scheme == "https" else 80)
+    return (443 if url.scheme == "https" else 80) if url.port is None else url.port
 
 
 class Guarded(httpcore.NetworkBackend):

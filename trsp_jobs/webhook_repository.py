@@ -64,13 +64,13 @@ def take_due(session: Session, limit: int, seconds: float) -> Sequence[tuple[Del
     """
     query = select(Delivery.id).where(Delivery.status == "pending", Delivery.due_at <= func.now())
     chosen = query.order_by(Delivery.due_at).limit(limit).with_for_update(skip_locked=True)
+    taken = session.scalars(chosen).all()
     taking = (
         update(Delivery)
-        .where(Delivery.id.in_(chosen))
+        .where(Delivery.id.in_(taken))
         .values(due_at=func.now() + timedelta(seconds=seconds), tries=Delivery.tries + 1)
-        .returning(Delivery.id)
     )
-    taken = session.scalars(taking, execution_options={"synchronize_session": False}).all()
+    session.execute(taking, execution_options={"synchronize_session": False})
     former = func.coalesce(Webhook.former_until > func.now(), False)
     rows = select(Delivery, Webhook, former).join(Webhook, Webhook.id == Delivery.webhook_id)
     found = session.execute(rows.where(Delivery.id.in_(taken)).order_by(Delivery.id))
@@ -101,5 +101,6 @@ def remove_deliveries(session: Session, days: int, limit: int) -> int:
     old = select(Delivery.id).where(
         Delivery.status != "pending", Delivery.created_at < func.now() - timedelta(days=days)
     )
-    query = delete(Delivery).where(Delivery.id.in_(old.limit(limit))).returning(Delivery.id)
+    chosen = session.scalars(old.limit(limit).with_for_update(skip_locked=True)).all()
+    query = delete(Delivery).where(Delivery.id.in_(chosen)).returning(Delivery.id)
     return len(session.scalars(query, execution_options={"synchronize_session": False}).all())

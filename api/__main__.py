@@ -7,8 +7,8 @@ from types import FrameType
 
 import uvicorn
 
-from api.deps import Services
-from api.main import UnsafeBind, create_app
+from api.deps import MissingKey, Services
+from api.main import create_app
 from trsp_jobs import logging
 from trsp_jobs.settings import Settings
 
@@ -34,7 +34,7 @@ def main() -> int:
     logging.configure(settings, "api")
     try:
         app = create_app(settings)
-    except UnsafeBind as error:
+    except MissingKey as error:
         sys.stderr.write(f"{error}\n")
         return 2
     config = uvicorn.Config(

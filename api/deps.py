@@ -13,10 +13,12 @@ import structlog
 from fastapi import Depends, Path, Request
 from sqlalchemy.orm import Session, sessionmaker
 
+from api.auditing import Audited
 from api.errors import ApiError
 from trsp_core.config import CompressionSpec
 from trsp_core.preflight import Preflight
 from trsp_jobs import service
+from trsp_jobs.callers import Caller
 from trsp_jobs.db import OUTAGES, session_scope
 from trsp_jobs.dispatch import Dispatcher
 from trsp_jobs.errors import BrokerUnavailable, JobNotFound
@@ -26,6 +28,10 @@ from trsp_jobs.storage import ArtifactStore
 JOB_ID = re.compile(r"job_[0-9a-z]{26}")
 
 log = structlog.get_logger(__name__)
+
+
+class MissingKey(ValueError):
+    """The API is to be started in a way in which nobody could ever come in."""
 
 
 class Bell(Dispatcher, Protocol):
@@ -51,17 +57,36 @@ class Services:
     preflight: Callable[[CompressionSpec], Preflight]
     stopping: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def secret(self) -> str:
+        """The server's secret.
+
+        Raises:
+            MissingKey: If there is none.
+        """
+        if self.settings.secret is None:
+            raise MissingKey(
+                "TRSP_SECRET is not set; set it to 32 random characters, such as from `openssl rand -hex 16`."
+            )
+        return self.settings.secret.get_secret_value()
+
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Give a session that is committed at its end, before the answer is sent."""
+        """Give a session that is committed at its end, with its entry in the audit, before the answer is sent."""
         with session_scope(self.sessions) as session:
+            audited = Audited(session)
             yield session
+            audited.record()
+
+    def close(self) -> None:
+        """Give the connections to the database back."""
+        self.sessions.kw["bind"].dispose()
 
     def ring(self, job_id: str) -> None:
         """Ring the broker for a committed job and note that; what fails here is made good by housekeeping."""
         try:
             self.dispatcher.ring(job_id)
-            with self.session() as session:
+            with session_scope(self.sessions) as session:
                 service.mark_rung(session, job_id)
         except (BrokerUnavailable, *OUTAGES) as error:
             log.warning("the ring was not noted; housekeeping rings again", job_id=job_id, error=str(error))
@@ -73,10 +98,29 @@ def get_services(request: Request) -> Services:
     return services
 
 
-def check_job_id(job_id: Annotated[str, Path(description="The job's id, `job_…`.")]) -> str:
-    """Return the id; one that no job can have is no job's."""
+def get_caller(request: Request) -> Caller:
+    """Return who sent the request."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+CallerDep = Annotated[Caller, Depends(get_caller)]
+
+
+def check_job_id(
+    job_id: Annotated[str, Path(description="The job's id, `job_…`.")],
+    caller: CallerDep,
+    services: ServicesDep,
+) -> str:
+    """Return the id; one that no job has, or that somebody else's has, is no job's."""
     if not JOB_ID.fullmatch(job_id):
         raise JobNotFound(job_id)
+    if caller.visible_owner is not None:
+        with session_scope(services.sessions) as session:
+            owner = service.owner_of(session, job_id)
+        if not caller.sees(owner):
+            raise JobNotFound(job_id)
     return job_id
 
 
@@ -89,6 +133,5 @@ def require_json(request: Request) -> None:
         raise ApiError("unsupported-media-type", f"Content-Type {said}; it must be application/json.")
 
 
-ServicesDep = Annotated[Services, Depends(get_services)]
 JobId = Annotated[str, Depends(check_job_id)]
 JsonBody = Depends(require_json)

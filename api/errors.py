@@ -21,6 +21,7 @@ from trsp_jobs import errors as jobs
 from trsp_jobs.db import OUTAGES
 
 RETRY_SECONDS = 5
+QUOTA_SECONDS = 30
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,12 @@ KINDS: tuple[Kind, ...] = (
         "The request comes from another site",
         "Send it from this server's own pages, or from a program that is no browser.",
     ),
-    Kind("forbidden", 403, "This is not allowed", "Ask the operator of this server."),
+    Kind(
+        "forbidden",
+        403,
+        "The key does not allow this",
+        "Take a key with the right that is named; whoever has keys:admin can make one.",
+    ),
     Kind("not-found", 404, "There is nothing at this address", "GET /openapi.json lists every address."),
     Kind(
         "job-not-found", 404, "There is no such job", "GET /v1/jobs lists the jobs; an id starts with job_."
@@ -79,6 +85,13 @@ KINDS: tuple[Kind, ...] = (
         404,
         "There is no such file",
         "GET /v1/jobs/ID/artifacts lists a job's files; they appear once it has succeeded.",
+    ),
+    Kind("key-not-found", 404, "There is no such key", "GET /v1/keys lists the keys."),
+    Kind(
+        "webhook-not-found",
+        404,
+        "There is no such webhook or delivery",
+        "GET /v1/webhooks lists the webhooks, GET /v1/webhooks/ID/deliveries what was sent to one.",
     ),
     Kind(
         "method-not-allowed",
@@ -154,6 +167,13 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("output-refused", 422, "The output cannot be written there", "Name another place."),
     Kind("input-refused", 422, "This input cannot be worked on", "Each entry of errors says why."),
+    Kind(
+        "quota-exceeded",
+        429,
+        "The key holds as much as it may",
+        "Wait until some of its jobs have begun or are deleted, or ask whoever made the key for more.",
+        QUOTA_SECONDS,
+    ),
     Kind("too-many-requests", 429, "Too many requests", "Wait as long as Retry-After says.", RETRY_SECONDS),
     Kind(
         "internal-error",
@@ -194,6 +214,9 @@ _DOMAIN: tuple[tuple[type[Exception], str], ...] = (
     (jobs.VersionConflict, "version-conflict"),
     (jobs.KeyInUse, "key-in-use"),
     (jobs.KeyReused, "key-reused"),
+    (jobs.KeyNotFound, "key-not-found"),
+    (jobs.WebhookNotFound, "webhook-not-found"),
+    (jobs.QuotaExceeded, "quota-exceeded"),
     (jobs.StoreUnavailable, "store-unavailable"),
     *((cls, "database-unavailable") for cls in OUTAGES),
 )
@@ -330,11 +353,12 @@ async def send_problem(error: Exception, scope: Scope, receive: Receive, send: S
 
 def _respond(error: Exception, scope: Scope) -> Response:
     page = scope["app"].state.error_page if "app" in scope else None
-    wants_page = not scope["path"].startswith("/v1/") and _accepts_html(scope)
+    wants_page = not scope["path"].startswith("/v1/") and accepts_html(scope)
     return page(error, scope) if page is not None and wants_page else problem_response(error, scope)
 
 
-def _accepts_html(scope: Scope) -> bool:
+def accepts_html(scope: Scope) -> bool:
+    """Tell whether a page is wanted."""
     return any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
 
 

@@ -12,7 +12,7 @@ from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
-from api.deps import Services
+from api.deps import CallerDep, Services
 from api.errors import invalid_request
 from trsp_core.errors import Problem
 from trsp_jobs import stored_answers
@@ -40,6 +40,7 @@ class Answer:
 
 async def get_keyed(
     request: Request,
+    caller: CallerDep,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -56,12 +57,7 @@ async def get_keyed(
         raise invalid_request(Problem("/header/idempotency-key", f"must be {allowed}.", None, allowed))
     asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
     asked.update(await request.body())
-    return Keyed(caller(request), idempotency_key, asked.hexdigest())
-
-
-def caller(request: Request) -> str:
-    """Return a digest of who sends the request: of the credentials that it shows."""
-    return hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()
+    return Keyed(caller.owner, idempotency_key, asked.hexdigest())
 
 
 OnceKey = Annotated[Keyed | None, Depends(get_keyed)]

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 
 from api import errors, middleware, openapi
+from api.access import authorize
+from api.authentication import Authentication, Authenticator
+from api.dashboard import login
 from api.dashboard import routes as dashboard
 from api.dashboard.story import StoryBook
-from api.deps import Services
+from api.deps import MissingKey, Services
 from api.live import Live
-from api.routes import compare, events, files, jobs, logs, system
+from api.routes import audit, compare, events, files, jobs, keys, logs, system, webhooks
 from api.schemas import ProblemOut
 from trsp_core.preflight import preflight
 from trsp_jobs.db import make_engine, session_factory
@@ -32,10 +34,6 @@ Every error is `application/problem+json` (RFC 9457): compare its `type`, show i
 `errors`, each with a JSON pointer to the field, what is allowed and what was probably meant."""
 
 
-class UnsafeBind(ValueError):
-    """The API is to listen where other machines reach it, without a key."""
-
-
 def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     """Return the application.
 
@@ -44,14 +42,14 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         services: What it works with; made from the settings unless given.
 
     Raises:
-        UnsafeBind: If the host is not the loopback and no key is set.
+        MissingKey: If nobody could come in: no secret, or no key.
     """
-    if not is_loopback(settings.host) and settings.api_key is None:
-        raise UnsafeBind(f"TRSP_HOST is {settings.host}, which other machines reach; set TRSP_API_KEY first.")
     services = services or make_services(settings)
-    app = FastAPI(**describe_app(), lifespan=_lifespan, middleware=_middleware(settings))
+    authenticator = _authenticator(services)
+    app = FastAPI(**describe_app(), lifespan=_lifespan, middleware=_middleware(settings, authenticator))
     app.state.services = services
     app.state.live = Live(settings.database_url, services.stopping)
+    app.state.authenticator = authenticator
     app.state.stories = StoryBook()
     app.state.error_page = dashboard.error_page
     errors.install(app)
@@ -77,14 +75,15 @@ def describe_app() -> dict[str, Any]:
         "docs_url": None,
         "redoc_url": None,
         "generate_unique_id_function": _operation_id,
+        "dependencies": [Depends(authorize)],
         "responses": {name: {"model": ProblemOut} for name in ("4XX", "5XX")},
     }
 
 
 def add_routes(app: FastAPI) -> None:
     """Register every resource."""
-    for module in (jobs, compare, events, files, logs, system, dashboard):
-        app.include_router(module.router)
+    for part in (jobs, compare, events, files, logs, keys, webhooks, audit, system, dashboard, login):
+        app.include_router(part.router)
 
 
 def make_services(settings: Settings) -> Services:
@@ -99,24 +98,23 @@ def make_services(settings: Settings) -> Services:
     )
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address."""
+def _authenticator(services: Services) -> Authenticator:
     try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return Authenticator(services)
+    except MissingKey:
+        services.close()
+        raise
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
+def _middleware(settings: Settings, authenticator: Authenticator) -> list[Middleware]:
     checks: list[middleware.Check] = [middleware.site_check]
     if hosts := allowed_hosts(settings):
         checks.insert(0, middleware.host_check(hosts))
-    if settings.api_key is not None:
-        checks.append(middleware.key_check(settings.api_key.get_secret_value()))
     return [
         Middleware(middleware.RequestId),
         Middleware(errors.UnexpectedErrors),
         Middleware(middleware.Gate, checks=tuple(checks)),
+        Middleware(Authentication, authenticator=authenticator),
         Middleware(middleware.BodyLimit, limit=MAX_BODY_BYTES),
     ]
 
@@ -139,4 +137,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     services.stopping.set()
     await app.state.live.close()
-    services.sessions.kw["bind"].dispose()
+    services.close()

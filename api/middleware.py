@@ -1,9 +1,7 @@
-"""What every request passes: an id, safe headers, the host, the origin, the key and the size of its body."""
+"""What every request passes: an id, safe headers, the host, the origin and the size of its body."""
 
 from __future__ import annotations
 
-import base64
-import hmac
 import re
 import secrets
 from collections.abc import Callable, MutableMapping
@@ -13,10 +11,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.access import SAFE_METHODS
 from api.errors import ApiError, send_problem
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/version"})
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -114,35 +111,6 @@ def site_check(scope: Scope, headers: Headers) -> ApiError | None:
         origin = headers.get("origin")
         foreign = origin is not None and urlsplit(origin).netloc != headers.get("host", "")
     return ApiError("cross-site", "A page of another site sent this request.") if foreign else None
-
-
-def key_check(key: str) -> Check:
-    """Refuse requests without the key: as Bearer, or as the password of Basic, which browsers can send."""
-    expected = key.encode()
-
-    def check(scope: Scope, headers: Headers) -> ApiError | None:
-        if scope["path"] in OPEN_PATHS:
-            return None
-        given = _given_key(headers.get("authorization", ""))
-        if hmac.compare_digest(given, expected):
-            return None
-        detail = "The key is wrong." if given else "No key was sent."
-        challenge = 'Bearer realm="trsp"' if scope["path"].startswith("/v1/") else 'Basic realm="trsp"'
-        return ApiError("unauthorized", detail, headers={"WWW-Authenticate": challenge})
-
-    return check
-
-
-def _given_key(authorization: str) -> bytes:
-    scheme, _, value = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip().encode()
-    if scheme.lower() != "basic":
-        return b""
-    try:
-        return base64.b64decode(value, validate=True).partition(b":")[2]
-    except ValueError:
-        return b""
 
 
 class BodyLimit:

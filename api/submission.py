@@ -63,6 +63,10 @@ class ServiceOptions:
         above=0,
         at_most=MAX_SECONDS,
     )
+    webhook: str | None = option(
+        None,
+        about="Id of a webhook of yours, wh_…, that hears of this job's end whatever else it listens to.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,11 @@ import os
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
-from trsp_jobs import log_pieces, stored_answers  # noqa: F401 - their tables join the metadata
+from trsp_jobs import access_models, log_pieces, stored_answers, webhook_models
 from trsp_jobs.models import Base
+
+TABLES = (access_models, log_pieces, stored_answers, webhook_models)
+"""Imported so that `Base` knows their tables."""
 
 _LOCK = 7_385_209_174
 """Key of the advisory lock that makes several callers wait for one another."""

@@ -83,7 +83,10 @@ class Postgres:
     def empty(self) -> None:
         """Remove all rows from the tests' database, whoever is connected to it."""
         self.throw_out()
-        self.run("TRUNCATE jobs, worker_nodes, stored_answers CASCADE", database=_DATABASE)
+        self.run(
+            "TRUNCATE jobs, worker_nodes, stored_answers, api_keys, webhooks, audit CASCADE",
+            database=_DATABASE,
+        )
 
     @contextmanager
     def outage(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import httpx
 
+from trsp_cli.access_calls import AccessCalls
 from trsp_cli.transport import BrokenDownload, Json, Refused, ServiceError, Transport, Unreachable
 
 __all__ = ["FINAL", "BrokenDownload", "Client", "Event", "Refused", "ServiceError", "Unreachable", "inside"]
@@ -43,7 +44,7 @@ class Event:
     data: Json
 
 
-class Client:
+class Client(AccessCalls):
     """The service at one address. Calls raise `Unreachable` or `Refused`, never a transport's own error."""
 
     def __init__(

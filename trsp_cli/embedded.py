@@ -7,13 +7,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
-from trsp_cli import processes, runfile, servers
+from trsp_cli import credentials, processes, runfile, servers
 from trsp_cli.client import Client, ServiceError
 from trsp_cli.processes import Part, Running
 from trsp_core.errors import InputRefused, Problem
@@ -35,7 +35,8 @@ class Config:
         port: Its port; None takes 8000 or the next free one, 0 any free one.
         workers: Number of workers, each with one job at a time.
         allow_files: Folders whose models and texts jobs may name.
-        key: What clients must send; needed for a host other than the loopback.
+        key: What clients must send, with every right. For the loopback the data folder has one of its own;
+            needed for any other host.
     """
 
     data_dir: Path
@@ -141,7 +142,7 @@ def running(config: Config, say: Callable[[str], None]) -> Iterator[Service]:
     servers.require()
     with runfile.hold(config.data_dir), _terminable():
         clean_up(config.data_dir, say)
-        service = Service(config, _url(config), say)
+        service = Service(with_key(config, say), _url(config), say)
         try:
             _start(service)
             service.keep_alive()
@@ -150,6 +151,16 @@ def running(config: Config, say: Callable[[str], None]) -> Iterator[Service]:
             say("stopping …")
             service.stop()
             say("stopped")
+
+
+def with_key(config: Config, say: Callable[[str], None]) -> Config:
+    """Return the configuration with a key: the one given, else the data folder's own, said when it is made."""
+    if config.key:
+        return config
+    key, is_new = credentials.own_key(config.data_dir)
+    if is_new:
+        say(f"key {key} (said this once; kept in {config.data_dir / credentials.KEY_FILE})")
+    return replace(config, key=key)
 
 
 @contextmanager
@@ -213,6 +224,7 @@ def service_environment(config: Config, url: str, database_url: str, broker_url:
         "TRSP_DATA_DIR": str(config.data_dir),
         "TRSP_FILE_ROOTS": os.pathsep.join(str(folder.resolve()) for folder in config.allow_files),
         "TRSP_HOST": config.host,
+        "TRSP_SECRET": os.environ.get("TRSP_SECRET") or credentials.own_secret(config.data_dir),
         "TRSP_PORT": str(httpx.URL(url).port),
         "PYTHONPATH": os.pathsep.join(path for path in (str(_ROOT), os.environ.get("PYTHONPATH")) if path),
         "PYTHONUNBUFFERED": "1",

@@ -38,6 +38,7 @@ _FLAGS = frozenset(
         "/priority",
         "/queue_deadline",
         "/run_deadline",
+        "/webhook",
     }
 )
 _TARGET_WORDS = re.compile(

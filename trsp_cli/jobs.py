@@ -58,6 +58,9 @@ def submit(
     once: Annotated[
         str | None, typer.Option(help="Your name for this wish; said again within a day, no second job.")
     ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="Id of a webhook of yours that hears of its end.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the job would do.")] = False,
     url: Url = None,
     key: Key = None,
@@ -81,7 +84,7 @@ def submit(
             },
             settings,
         )
-    body |= _service_options(label, priority, queue_deadline, run_deadline)
+    body |= _service_options(label, priority, queue_deadline, run_deadline, webhook)
     output: Output = context.obj
     with connect(url, key) as client:
         if dry_run:
@@ -103,7 +106,11 @@ def _read_spec(path: Path) -> dict[str, Any]:
 
 
 def _service_options(
-    label: list[str] | None, priority: int, queue_deadline: float | None, run_deadline: float | None
+    label: list[str] | None,
+    priority: int,
+    queue_deadline: float | None,
+    run_deadline: float | None,
+    webhook: str | None,
 ) -> dict[str, Any]:
     labels = {}
     for item in label or []:
@@ -116,6 +123,7 @@ def _service_options(
         "priority": priority or None,
         "queue_deadline": queue_deadline,
         "run_deadline": run_deadline,
+        "webhook": webhook,
     }
     return {name: value for name, value in given.items() if value is not None}
 

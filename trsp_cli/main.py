@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from trsp_cli import jobs, local
+from trsp_cli import jobs, keys, local, webhooks
 from trsp_cli.compare import compare
 from trsp_cli.demo import demo
 from trsp_cli.doctor import doctor
@@ -37,6 +37,8 @@ app.command()(compare)
 app.command()(export)
 app.command()(replay)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """What typer raises for a wrong command line; it has no public name of its own."""

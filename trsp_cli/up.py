@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from trsp_cli import runfile
+from trsp_cli.credentials import KEY_FILE
 from trsp_cli.output import Output
 
 if TYPE_CHECKING:
@@ -83,3 +84,6 @@ def show_started(console: Console, service: Service) -> None:
     console.print(table)
     console.print(f"data       {service.config.data_dir}", soft_wrap=True, highlight=False)
     console.print(f"dashboard  {service.url}/", soft_wrap=True, highlight=False)
+    key = service.config.data_dir / KEY_FILE
+    if key.exists():
+        console.print(f"sign in    with the key in {key}", soft_wrap=True, highlight=False)

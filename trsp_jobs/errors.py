@@ -8,6 +8,10 @@ JobsError
 ├── VersionConflict         the job changed since the caller saw it; nothing was done
 ├── KeyReused               another request was answered under this idempotency key
 ├── KeyInUse                a request under this idempotency key is still being answered
+├── KeyNotFound             no key has this id
+├── WebhookNotFound         no webhook, or no delivery of it, has this id
+├── AddressRefused          nothing is sent to this address
+├── QuotaExceeded           the key holds as much as it may; trying again later may help
 ├── LeaseLost               the writer no longer owns the attempt; nothing was written
 ├── StoreUnavailable        the artifact store does not answer; trying again may help
 └── BrokerUnavailable       the ring did not reach the broker; housekeeping rings again
@@ -79,6 +83,22 @@ class KeyInUse(JobsError):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"a request with the key {key!r} is still being answered")
+
+
+class KeyNotFound(JobsError):
+    """No key has this id."""
+
+
+class WebhookNotFound(JobsError):
+    """No webhook, or no delivery of it, has this id."""
+
+
+class AddressRefused(JobsError):
+    """Nothing is sent to this address."""
+
+
+class QuotaExceeded(JobsError):
+    """The key holds as much as it may; trying again later may help."""
 
 
 class LeaseLost(JobsError):

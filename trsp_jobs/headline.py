@@ -31,6 +31,7 @@ def headline(report: Mapping[str, Any]) -> dict[str, Any]:
         "speed": {name: item.get("ratio") for name, item in report.get("speed", {}).items()},
         "round_trip_ok": report.get("round_trip", {}).get("ok"),
         "seconds": sum(report.get("timings", {}).values()),
+        "gradient_tokens": report.get("resources", {}).get("gradient_tokens"),
         "peak_rss_bytes": report.get("resources", {}).get("peak_rss_bytes"),
         "cost": _cost(report) if {"spec", "model", "timings", "perplexity"} <= report.keys() else None,
     }

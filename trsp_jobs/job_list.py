@@ -47,6 +47,7 @@ class JobFilter:
         statuses: Any of these.
         labels: All of these, each `NAME` or `NAME=VALUE`.
         created_after, created_before: Later, and earlier, than this; neither includes the moment itself.
+        owner: Whose.
     """
 
     statuses: Sequence[str] = ()
@@ -54,10 +55,13 @@ class JobFilter:
     labels: Sequence[str] = ()
     created_after: datetime | None = None
     created_before: datetime | None = None
+    owner: str | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the filter as conditions on `Job`."""
         found = [_labelled(label) for label in self.labels]
+        if self.owner is not None:
+            found.append(Job.owner == self.owner)
         if self.statuses:
             found.append(Job.status.in_(self.statuses))
         if self.model is not None:

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from trsp_jobs.callers import OPERATOR_OWNER
 from trsp_jobs.lifecycle import Status
 
 _NAMES = {
@@ -65,6 +66,9 @@ class Job(Base):
         rung_at: When the broker last took its id; None while no ring has reached it.
         last_event: Number of its latest event.
         version: Grows with every change that a reader can see; the ETag.
+        owner: Whose it is; nobody else sees it.
+        key_id: The key that it counts for; None for the operator's.
+        webhook_id: The webhook that hears of its end whatever else it listens to.
     """
 
     __tablename__ = "jobs"
@@ -80,6 +84,8 @@ class Job(Base):
         Index("ix_jobs_finished_at_id", text(ENDED), "id"),
         Index("ix_jobs_status_created_at_id", "status", "created_at", "id"),
         Index("ix_jobs_model_created_at_id", text("(spec ->> 'model')"), "created_at", "id"),
+        Index("ix_jobs_owner_id", "owner", "id"),
+        Index("ix_jobs_key_id_status", "key_id", "status"),
     )
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
 
@@ -115,6 +121,9 @@ class Job(Base):
     cloned_from: Mapped[str | None] = mapped_column(String(30))
     last_event: Mapped[int] = mapped_column(BigInteger, default=0)
     version: Mapped[int] = mapped_column(BigInteger, default=1)
+    owner: Mapped[str] = mapped_column(String(64), default=OPERATOR_OWNER, server_default=OPERATOR_OWNER)
+    key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id"))
+    webhook_id: Mapped[str | None] = mapped_column(ForeignKey("webhooks.id", ondelete="SET NULL"))
 
 
 class Attempt(Base):

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Double, Select, and_, cast, delete, func, 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from trsp_jobs.key_repository import may_run
 from trsp_jobs.leases import Claim
 from trsp_jobs.lifecycle import ACTIVE, Status
 from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
@@ -23,6 +24,16 @@ MOST_AHEAD = 1000
 def get_job(session: Session, job_id: str) -> Job | None:
     """Return a job as the database has it now."""
     return session.get(Job, job_id, populate_existing=True)
+
+
+def owner_of(session: Session, job_id: str) -> str | None:
+    """Return whose a job is; None if there is none."""
+    return session.scalar(select(Job.owner).where(Job.id == job_id))
+
+
+def key_of(session: Session, job_id: str) -> str | None:
+    """Return the key that a job counts for; None for the operator's."""
+    return session.scalar(select(Job.key_id).where(Job.id == job_id))
 
 
 def lock_job(session: Session, job_id: str) -> Job | None:
@@ -113,7 +124,7 @@ def best_queued(session: Session, device_classes: Sequence[str], preferred: str)
     """Return the id of the queued job that is to go first: by priority, then `preferred`, then oldest."""
     query = (
         select(Job.id)
-        .where(Job.status == Status.QUEUED, Job.device_class.in_(device_classes))
+        .where(Job.status == Status.QUEUED, Job.device_class.in_(device_classes), may_run())
         .order_by(Job.priority.desc(), (Job.id == preferred).desc(), Job.id)
         .limit(1)
     )

@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     hub_enabled: bool = Field(
         False, description="Whether jobs may load models and data sets from the Hugging Face hub."
     )
+    s3_enabled: bool = Field(
+        False,
+        description="Whether jobs may name models in S3, s3://BUCKET/PREFIX. API and workers read them with "
+        "the credentials in their AWS_* variables; a job's own process gets none.",
+    )
 
     datasets: Path | None = Field(
         None,
@@ -59,8 +64,22 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the API binds.")
     port: int = Field(8000, description="Port that the API binds.", ge=0, le=65535)
     public_url: str | None = Field(None, description="Address under which people reach the API.")
+    secret: SecretStr | None = Field(
+        None,
+        description="The service's own secret, the same for every process: keys are stored as HMACs under it, "
+        "webhooks and the dashboard's sessions are signed with it. Changing it ends all of them at once.",
+        min_length=16,
+    )
     api_key: SecretStr | None = Field(
-        None, description="Key that callers of the API must show; needed for every bind that is not loopback."
+        None,
+        description="The operator's key: every right, on the resources of every owner. Needed until there is "
+        "a key with keys:admin in the database.",
+        min_length=1,
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        description="Whether webhooks may go to this machine and to private networks, and without TLS; for "
+        "tests and for networks of one's own.",
     )
 
     queue: str = Field("trsp", description="Name of the broker's queue.", min_length=1)
@@ -140,4 +159,5 @@ def source_policy(settings: Settings) -> SourcePolicy:
         roots=tuple(settings.file_roots),
         cache_dir=settings.cache_dir,
         dataset_root=settings.datasets,
+        s3_enabled=settings.s3_enabled,
     )

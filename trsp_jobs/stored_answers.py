@@ -24,7 +24,7 @@ class StoredAnswer(Base):
     """The answer to a request under an idempotency key.
 
     Attributes:
-        owner: Digest of who sent it; a key means nothing to others.
+        owner: Whose request it was; a key means nothing to others.
         request: Digest of method, address and body: the same key with another request is a mistake.
         status, location, body: The answer.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +25,14 @@ from worker.ending import Ending, Outcome, Stop, judge, out_of_memory_kills
 from worker.lease_keeper import LeaseKeeper
 from worker.log_feed import LogFeed
 from worker.persistence import pauses, persist
-from worker.process import Child
+from worker.process import Child, s3_credentials
 from worker.publisher import publish_files, publish_logs, publish_results
 from worker.scratch import Scratch
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+FETCH_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "worker.fetch")
 
 _NEWS_SECONDS = 0.5
 _WATCH_SECONDS = 0.1
@@ -87,10 +90,22 @@ class AttemptRun:
 
     def _run_child(self, keeper: LeaseKeeper) -> Ending:
         settings = self._place.settings
-        self._scratch.prepare(self._request(), fresh_after=self._claim.fresh_after)
+        self._scratch.prepare(self._request({}), fresh_after=self._claim.fresh_after)
+        if settings.s3_enabled and str(self._claim.spec["model"]).startswith("s3://"):
+            fetching = self._run_program(keeper, FETCH_COMMAND, s3_credentials(os.environ))
+            if fetching.outcome is not Outcome.DONE:
+                return fetching
+            self._scratch.write_request(self._request(json.loads(self._scratch.fetched.read_bytes())))
+        return self._run_program(keeper, self._place.command)
+
+    def _run_program(
+        self, keeper: LeaseKeeper, command: Sequence[str], credentials: Mapping[str, str] | None = None
+    ) -> Ending:
+        """Run one program on the job to its end, or stop it when there is a reason to."""
+        settings = self._place.settings
         killed_before = out_of_memory_kills()
         output = AttemptLog(self._log, settings.log_limit_bytes)
-        with Child(settings, self._place.command, self._scratch, output) as child:
+        with Child(settings, command, self._scratch, output, credentials) as child:
             self._scratch.record_child(child.pid)
             stop = self._watch(child, keeper)
         self._scratch.forget_child()
@@ -99,17 +114,21 @@ class AttemptRun:
         end = AttemptEnd(child.exit_code, child.peak_rss_bytes, self._scratch.checkpoint())
         return judge(end, stop, child.inbox.error, out_of_memory=out_of_memory_kills() != killed_before)
 
-    def _request(self) -> Mapping[str, Any]:
+    def _request(self, fetched: Mapping[str, str]) -> Mapping[str, Any]:
+        """Return what the next process is to do; `fetched` is what another has downloaded for it."""
         policy = source_policy(self._place.settings)
         return {
             "attempt": self._claim.attempt,
             "spec": dict(self._claim.spec),
             "workdir": str(self._scratch.out),
+            "fetched": str(self._scratch.fetched),
             "policy": {
                 "hub_enabled": policy.hub_enabled,
                 "roots": None if policy.roots is None else [str(root) for root in policy.roots],
                 "cache_dir": str(policy.cache_dir),
                 "dataset_root": None if policy.dataset_root is None else str(policy.dataset_root),
+                "s3_enabled": policy.s3_enabled,
+                "fetched": dict(fetched),
             },
         }
 

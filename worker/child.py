@@ -14,12 +14,13 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trsp_core.errors import Cancelled, InputRefused, OutOfMemory, TrspError
 from trsp_core.progress import Progress
+from trsp_core.sources.policy import SourcePolicy
 from worker.ending import EXIT_CANCELED, EXIT_CRASHED, EXIT_DONE, EXIT_FAILED, EXIT_REFUSED
 
 
@@ -44,14 +45,17 @@ class Pipe:
         self.send({"type": "error", "code": code, "message": message, "problems": list(problems)})
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Do what the request says; return the exit code."""
+Action = Callable[[dict[str, Any], Pipe, threading.Event], None]
+
+
+def main(arguments: Sequence[str], action: Action) -> int:
+    """Do what the request says by way of `action`; return the exit code."""
     request, pipe = json.loads(Path(arguments[0]).read_bytes()), Pipe(int(arguments[1]))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        work(request, pipe, stop)
+        action(request, pipe, stop)
     except Cancelled:
         return EXIT_CANCELED
     except InputRefused as error:
@@ -76,22 +80,27 @@ def work(request: dict[str, Any], pipe: Pipe, stop: threading.Event) -> None:
     """Compress as the request says."""
     from trsp_core.config import CompressionSpec
     from trsp_core.pipeline import compress
-    from trsp_core.sources.policy import SourcePolicy
 
-    policy = request["policy"]
     compress(
         CompressionSpec.from_dict(request["spec"]),
         workdir=Path(request["workdir"]),
         on_progress=pipe.progress,
         should_stop=stop.is_set,
-        policy=SourcePolicy(
-            hub_enabled=policy["hub_enabled"],
-            roots=tuple(Path(root) for root in policy["roots"]),
-            cache_dir=Path(policy["cache_dir"]),
-            dataset_root=Path(policy["dataset_root"]) if policy["dataset_root"] else None,
-        ),
+        policy=read_policy(request["policy"]),
+    )
+
+
+def read_policy(policy: Mapping[str, Any]) -> SourcePolicy:
+    """Return which sources the request allows."""
+    return SourcePolicy(
+        hub_enabled=policy["hub_enabled"],
+        roots=tuple(Path(root) for root in policy["roots"]),
+        cache_dir=Path(policy["cache_dir"]),
+        dataset_root=Path(policy["dataset_root"]) if policy["dataset_root"] else None,
+        s3_enabled=policy["s3_enabled"],
+        fetched=policy["fetched"],
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], work))

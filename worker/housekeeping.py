@@ -1,7 +1,8 @@
 """Keeps the house: `python -m worker.housekeeping`. Any number of these may run at once.
 
 Takes jobs from workers that gave no sign of life, rings for jobs whose ring was lost, ends jobs whose
-deadline passed in the queue, forgets workers that are gone, and removes old scratch folders of this machine.
+deadline passed in the queue, forgets workers that are gone, removes old scratch folders of this machine, and
+sends webhooks.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from trsp_jobs.dispatch import CeleryDispatcher, Dispatcher
 from trsp_jobs.errors import BrokerUnavailable, StoreUnavailable
 from trsp_jobs.settings import Settings
 from trsp_jobs.storage import ArtifactStore
+from trsp_jobs.webhooks import SEND_SECONDS
+from worker.courier import Courier
 from worker.persistence import pauses
 from worker.publisher import publish_logs
 from worker.runtime import make_runtime, read_settings
@@ -127,6 +130,23 @@ class Housekeeper:
             service.forget_log(session, job_id, numbers)
 
 
+def start_courier(
+    settings: Settings, sessions: sessionmaker[Session], ended: threading.Event
+) -> threading.Thread | None:
+    """Send webhooks from a thread of its own, so that a slow receiver holds nothing else up.
+
+    Returns:
+        The thread; None without a secret to sign with.
+    """
+    if settings.secret is None:
+        log.warning("TRSP_SECRET is not set; this node sends no webhooks")
+        return None
+    courier = Courier(settings, sessions)
+    thread = threading.Thread(target=courier.run, args=(ended,), name="courier", daemon=True)
+    thread.start()
+    return thread
+
+
 def main() -> int:
     """Keep the house until SIGTERM or SIGINT."""
     settings = read_settings()
@@ -141,7 +161,10 @@ def main() -> int:
     runtime = make_runtime(settings)
     bell = CeleryDispatcher(settings.broker_url, queue=settings.queue)
     log.info("housekeeping began")
+    courier = start_courier(settings, runtime.sessions, ended)
     Housekeeper(settings, runtime.sessions, runtime.store, bell).run(ended)
+    if courier is not None:
+        courier.join(SEND_SECONDS)
     bell.close()
     log.info("housekeeping ended")
     return 0

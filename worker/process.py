@@ -43,6 +43,11 @@ def child_environment(parent: Mapping[str, str], settings: Settings, scratch: Sc
     }
 
 
+def s3_credentials(parent: Mapping[str, str]) -> dict[str, str]:
+    """Return what reaches S3, for the process that downloads a model and never for the one that runs it."""
+    return {name: value for name, value in parent.items() if name.startswith("AWS_")}
+
+
 def launch_command(settings: Settings, command: Sequence[str], events: int, request: Path) -> list[str]:
     """Return the whole command line: the launcher, its limits, the program, its request and its pipe."""
     limits: list[str] = []
@@ -60,7 +65,14 @@ class Child:
     It must be started by a thread that lives as long as the child: on Linux the child dies with that thread.
     """
 
-    def __init__(self, settings: Settings, command: Sequence[str], scratch: Scratch, log: AttemptLog) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        command: Sequence[str],
+        scratch: Scratch,
+        log: AttemptLog,
+        credentials: Mapping[str, str] | None = None,
+    ) -> None:
         self.inbox = Inbox()
         self.peak_rss_bytes: int | None = None
         self._log = log
@@ -75,7 +87,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd=scratch.tmp,
-                env=child_environment(os.environ, settings, scratch),
+                env={**child_environment(os.environ, settings, scratch), **(credentials or {})},
                 pass_fds=(writing,),
                 start_new_session=True,
             )

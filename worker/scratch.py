@@ -2,6 +2,7 @@
 
 data_dir/work/JOB/
   request.json      what the child is to do
+  fetched.json      revision of the model that was downloaded for it
   child.json        which process group works on it
   attempts/N.log    output of each attempt
   tmp/              the child's TMPDIR, empty at the start of each attempt
@@ -49,6 +50,11 @@ class Scratch:
         return self.root / "request.json"
 
     @property
+    def fetched(self) -> Path:
+        """Revisions of the models that were downloaded for the job."""
+        return self.root / "fetched.json"
+
+    @property
     def _child(self) -> Path:
         return self.root / "child.json"
 
@@ -65,6 +71,10 @@ class Scratch:
         shutil.rmtree(self.tmp, ignore_errors=True)
         for folder in (self.out, self.tmp):
             folder.mkdir(parents=True, exist_ok=True)
+        self.write_request(request)
+
+    def write_request(self, request: Mapping[str, Any]) -> None:
+        """Write what the next process is to do."""
         write_whole(self.request, json.dumps(request).encode())
 
     def _last_attempt(self) -> int:

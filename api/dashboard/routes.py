@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from api.dashboard import views, words
 from api.dashboard.story import StoryBook
-from api.deps import JobId, Services, ServicesDep
+from api.deps import CallerDep, JobId, Services, ServicesDep
 from api.errors import BY_SLUG, KINDS, ApiError, describe, request_id, to_headers
 from api.routes.logs import read_tail
 from api.routes.system import VERSION
@@ -23,9 +23,10 @@ from trsp_core.report import TEMPLATES, numbers, render_fragment
 from trsp_core.results import CompressionReport
 from trsp_jobs import models, service
 from trsp_jobs.errors import StoreUnavailable
+from trsp_jobs.job_list import JobFilter
 from trsp_jobs.lifecycle import Status
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, tags=["dashboard"])
 
 PAGE_SIZE = 20
 LOG_BYTES = 12_000
@@ -51,12 +52,15 @@ def render(
 @router.get("/")
 def jobs(
     services: ServicesDep,
+    caller: CallerDep,
     after: Annotated[str | None, Query(max_length=500)] = None,
     fragment: bool = False,
 ) -> HTMLResponse:
     """Show the jobs, newest first; with `fragment` only the list, for the live refresh."""
     with services.session() as session:
-        found = service.list_jobs(session, after=after, limit=PAGE_SIZE)
+        found = service.list_jobs(
+            session, after=after, limit=PAGE_SIZE, chosen=JobFilter(owner=caller.visible_owner)
+        )
         reasons = service.waiting_reasons(session, found.items)
         workers = service.list_workers(session)
     cards = [views.card(job, reason) for job, reason in zip(found.items, reasons, strict=True)]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from sqlalchemy.orm import Session
 
-from api.deps import JOB_ID, ServicesDep
+from api.deps import JOB_ID, CallerDep, ServicesDep
 from api.errors import invalid_request
 from api.queries import KNOWN_QUERY
 from api.schemas import ComparedJob, ComparisonOut, ComparisonRow
 from trsp_core.errors import Problem
 from trsp_jobs import models, service
+from trsp_jobs.callers import Caller
 from trsp_jobs.comparison import side_by_side
 from trsp_jobs.errors import JobNotFound
 
@@ -21,11 +23,12 @@ router = APIRouter(prefix="/v1/compare", tags=["jobs"], dependencies=[KNOWN_QUER
 @router.get("", summary="Compare jobs")
 def compare(
     services: ServicesDep,
+    caller: CallerDep,
     job: Annotated[list[str], Query(min_length=2, max_length=16, description="A job's id; two or more.")],
 ) -> ComparisonOut:
     """Return the key figures of several jobs' reports side by side."""
     with services.session() as session:
-        rows = [service.get_job(session, _checked(job_id)) for job_id in job]
+        rows = [_visible(session, caller, job_id) for job_id in job]
     problems = [problem for place, row in enumerate(rows) if (problem := _no_report(place, row))]
     if problems:
         raise invalid_request(*problems)
@@ -36,10 +39,13 @@ def compare(
     )
 
 
-def _checked(job_id: str) -> str:
+def _visible(session: Session, caller: Caller, job_id: str) -> models.Job:
     if not JOB_ID.fullmatch(job_id):
         raise JobNotFound(job_id)
-    return job_id
+    row = service.get_job(session, job_id)
+    if not caller.sees(row.owner):
+        raise JobNotFound(job_id)
+    return row
 
 
 def _no_report(place: int, row: models.Job) -> Problem | None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.cloning import body_of, changed
 from api.conditional import NOT_MODIFIED, Versions, cache_headers, content_tag, job_tag, unchanged
-from api.deps import JobId, JsonBody, Services, ServicesDep
+from api.deps import CallerDep, JobId, JsonBody, Services, ServicesDep
 from api.errors import invalid_request
 from api.idempotency import Answer, OnceKey, earlier, once
 from api.queries import KNOWN_QUERY
@@ -27,8 +27,10 @@ from api.schemas import (
     RetryRequest,
 )
 from api.submission import EXAMPLES, RetryOptions, Submission
+from api.webhook_fields import own_webhook
 from trsp_core.errors import Problem, closest
 from trsp_jobs import estimates, models, service
+from trsp_jobs.callers import Caller
 from trsp_jobs.errors import StoreUnavailable, WrongCursor
 from trsp_jobs.job_list import NEWEST, SORTS, JobFilter
 from trsp_jobs.lifecycle import Status
@@ -46,12 +48,12 @@ Several = Annotated[str, Query(max_length=500, pattern="^[^\x00]*$")]
 
 
 @router.post("", status_code=202, response_model=JobOut, dependencies=[JsonBody], summary="Create a job")
-def create(body: JobBody, services: ServicesDep, keyed: OnceKey) -> Response:
+def create(body: JobBody, services: ServicesDep, caller: CallerDep, keyed: OnceKey) -> Response:
     """Check the job completely, store it, and ring the workers.
 
     The answer does not wait for a worker, nor for the broker: a job whose ring was lost is rung again.
     """
-    return earlier(services, keyed) or _create(services, keyed, body.root)
+    return earlier(services, keyed) or _create(services, caller, keyed, body.root)
 
 
 @router.post("/validate", dependencies=[JsonBody], summary="Try a job out without creating it")
@@ -74,7 +76,13 @@ def validate(body: JobBody, services: ServicesDep) -> PreflightOut:
     response_model=JobOut,
     summary="Create a job like another",
 )
-def clone(job_id: JobId, services: ServicesDep, keyed: OnceKey, body: CloneRequest | None = None) -> Response:
+def clone(
+    job_id: JobId,
+    services: ServicesDep,
+    caller: CallerDep,
+    keyed: OnceKey,
+    body: CloneRequest | None = None,
+) -> Response:
     """Create a job from another one's spec and options, with the fields of the body changed.
 
     The body is a JSON merge patch (RFC 7396). A target is replaced as a whole, and so are the options of a
@@ -86,19 +94,25 @@ def clone(job_id: JobId, services: ServicesDep, keyed: OnceKey, body: CloneReque
     with services.session() as session:
         source = body_of(service.get_job(session, job_id))
     wanted = changed(source, body.root if body else {})
-    return _create(services, keyed, wanted, cloned_from=job_id)
+    return _create(services, caller, keyed, wanted, cloned_from=job_id)
 
 
 def _create(
-    services: Services, keyed: OnceKey, body: dict[str, Any], cloned_from: str | None = None
+    services: Services,
+    caller: Caller,
+    keyed: OnceKey,
+    body: dict[str, Any],
+    cloned_from: str | None = None,
 ) -> Response:
     submission = Submission.from_dict(body)
     services.preflight(submission.spec)
-    work = partial(_submit, services, submission, cloned_from)
+    work = partial(_submit, services, caller, submission, cloned_from)
     return once(services, keyed, work, then=lambda answer: services.ring(answer.body["id"]))
 
 
-def _submit(services: Services, submission: Submission, cloned_from: str | None, session: Session) -> Answer:
+def _submit(
+    services: Services, caller: Caller, submission: Submission, cloned_from: str | None, session: Session
+) -> Answer:
     options = submission.options
     job = service.submit(
         session,
@@ -108,6 +122,8 @@ def _submit(services: Services, submission: Submission, cloned_from: str | None,
         queue_deadline=options.queue_deadline,
         run_deadline=options.run_deadline,
         cloned_from=cloned_from,
+        webhook=own_webhook(session, options.webhook, caller),
+        caller=caller,
         settings=services.settings,
     )
     session.flush()
@@ -118,6 +134,7 @@ def _submit(services: Services, submission: Submission, cloned_from: str | None,
 def list_jobs(
     services: ServicesDep,
     request: Request,
+    caller: CallerDep,
     after: Annotated[
         str | None, Query(description="`next_cursor` of the page before.", max_length=500)
     ] = None,
@@ -146,6 +163,7 @@ def list_jobs(
         labels=label or (),
         created_after=_moment(created_after, "/query/created_after"),
         created_before=_moment(created_before, "/query/created_before"),
+        owner=caller.visible_owner,
     )
     order = _one_of(sort, SORTS, "/query/sort")
     content = _page(services, after, limit, order, chosen).model_dump_json().encode()

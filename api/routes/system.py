@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import APIRouter, Response
 from sqlalchemy import text
 
-from api.deps import Services, ServicesDep
+from api.deps import CallerDep, Services, ServicesDep
 from api.schemas import Check, Health, MethodList, MethodOut, Ready, Version, WorkerList, WorkerOut
 from trsp_core.options import schema
 from trsp_core.registry import METHODS
@@ -98,8 +98,9 @@ def methods() -> MethodList:
 
 
 @router.get("/v1/workers", summary="List the workers that are online")
-def workers(services: ServicesDep) -> WorkerList:
-    """Return the workers whose last sign of life is recent."""
+def workers(services: ServicesDep, caller: CallerDep) -> WorkerList:
+    """Return the workers whose last sign of life is recent; what they work on is told to owners:all only."""
     with services.session() as session:
-        rows = service.list_workers(session)
-        return WorkerList(items=[WorkerOut.model_validate(row) for row in rows])
+        items = [WorkerOut.model_validate(row) for row in service.list_workers(session)]
+    hidden = {} if caller.visible_owner is None else {"current_job": None}
+    return WorkerList(items=[item.model_copy(update=hidden) for item in items])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.deps import Services
@@ -18,6 +19,9 @@ from trsp_jobs.db import session_scope
 from trsp_jobs.settings import Settings, source_policy
 from trsp_jobs.testing import MemoryStore, RecordingDispatcher
 
+KEY = "the-operators-key"
+SECRET = "the-secret-of-the-tests"
+BEARER = {"Authorization": f"Bearer {KEY}"}
 SPEC = {"model": "demo:smollm2-135m", "sparsity": 0.25, "calibration": "python-docs"}
 
 
@@ -46,6 +50,8 @@ def settings(tmp_path: Path, postgres_url: str) -> Settings:
         broker_url="redis://127.0.0.1:1/0",
         store_url=(tmp_path / "store").as_uri(),
         data_dir=tmp_path / "data",
+        secret=SecretStr(SECRET),
+        api_key=SecretStr(KEY),
     )
 
 
@@ -59,7 +65,7 @@ def make_api(sessions: sessionmaker[Session], settings: Settings) -> Iterator[Ca
         policy = source_policy(own)
         dispatcher, store = RecordingDispatcher(), MemoryStore()
         services = Services(own, sessions, store, dispatcher, lambda spec: preflight(spec, policy))
-        client = TestClient(create_app(own, services), base_url="http://localhost")
+        client = TestClient(create_app(own, services), base_url="http://localhost", headers=BEARER)
         client.__enter__()
         opened.append(client)
         return Api(client, services, dispatcher, store, dict(SPEC))

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.conftest import Api
+from tests.api.conftest import BEARER, KEY, Api
 from tests.api.serving import read_sse, served
 from tests.api.work import claim, fail, tell, work_until
 from tests.servers import Postgres
@@ -85,7 +85,7 @@ def test_a_wrong_last_event_id_is_refused(api: Api, finished: str, given: str) -
 def test_events_arrive_while_the_job_works_and_none_twice_after_a_break(api: Api) -> None:
     job = api.submit()
     held = claim(api, job["id"])
-    with served(api) as (url, _, _), httpx.Client(base_url=url, timeout=20) as client:
+    with served(api) as (url, _, _), httpx.Client(base_url=url, timeout=20, headers=BEARER) as client:
         address = f"/v1/jobs/{job['id']}/events/stream"
         seen: list[int] = []
         while len(seen) < 8:
@@ -100,7 +100,10 @@ def test_events_arrive_while_the_job_works_and_none_twice_after_a_break(api: Api
 
 def test_an_open_stream_does_not_hold_the_server_up(api: Api) -> None:
     job = api.submit()
-    with served(api) as (url, server, thread), httpx.Client(base_url=url, timeout=20) as client:
+    with (
+        served(api) as (url, server, thread),
+        httpx.Client(base_url=url, timeout=20, headers=BEARER) as client,
+    ):
         with client.stream("GET", f"/v1/jobs/{job['id']}/events/stream") as answer:
             lines = answer.iter_lines()
             assert next(lines).startswith("event: status")
@@ -115,7 +118,7 @@ def test_an_open_stream_does_not_hold_the_server_up(api: Api) -> None:
 def test_the_client_follows_through_a_database_outage(api: Api, postgres: Postgres) -> None:
     job = api.submit()
     held = claim(api, job["id"])
-    with served(api) as (url, _, _), Client(url) as client:
+    with served(api) as (url, _, _), Client(url, KEY) as client:
         events = client.events(job["id"])
         first = next(events)
         with postgres.outage():

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import SPEC, Api
+from tests.api.conftest import KEY, SECRET, SPEC, Api
 from tests.api.work import claim, fail, work_until
 from tests.servers import Postgres
 from trsp_jobs.leases import JobError
@@ -256,7 +256,9 @@ import sys
 from fastapi.testclient import TestClient
 from api.main import create_app
 from trsp_jobs.settings import Settings
-client = TestClient(create_app(Settings()), base_url="http://localhost")
+settings = Settings()
+key = settings.api_key.get_secret_value()
+client = TestClient(create_app(settings), base_url="http://localhost", headers={"Authorization": f"Bearer {key}"})
 answer = client.post("/v1/jobs/validate", json={"model": "demo:smollm2-135m", "sparsity": 0.25,
                                                 "calibration": "python-docs"})
 assert answer.status_code == 200, answer.text
@@ -268,6 +270,8 @@ print(sorted({"torch", "transformers", "worker", "trsp_cli"} & set(sys.modules))
         "TRSP_BROKER_URL": settings.broker_url,
         "TRSP_STORE_URL": settings.store_url,
         "TRSP_DATA_DIR": str(settings.data_dir),
+        "TRSP_SECRET": SECRET,
+        "TRSP_API_KEY": KEY,
     }
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False

@@ -32,8 +32,8 @@ class Stack:
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> str:
-        """Start the service; return its address."""
+    def start(self) -> Client:
+        """Start the service; return a client with its key."""
         command = [sys.executable, "-m", "trsp_cli.main", "--json", "up", "--port", "0"]
         command += ["--data-dir", str(self.folder / "data"), "--allow-files", str(self.folder)]
         environment = {**os.environ, "TRSP_LEASE_SECONDS": LEASE_SECONDS, "TRSP_WORKER_DEVICE": "cpu"}
@@ -43,7 +43,8 @@ class Stack:
         with self._process.stdout as said:
             line = said.readline()
         assert line, (self.folder / "up.log").read_text()
-        return str(json.loads(line)["url"])
+        key = (self.folder / "data" / "key").read_text().strip()
+        return Client(json.loads(line)["url"], key)
 
     def kill_everything(self) -> None:
         """Send SIGKILL to the command, to each of its parts and to all that descends from them."""
@@ -116,12 +117,12 @@ def events_so_far(client: Client, job_id: str) -> list[dict[str, Any]]:
 
 def test_a_job_survives_kill_9_of_the_whole_stack(stack: Stack) -> None:
     wanted = job_on(stack.folder)
-    with Client(stack.start()) as client:
+    with stack.start() as client:
         job_id = client.submit(wanted)["id"]
         wait_until_it_trains(client, job_id)
         before = events_so_far(client, job_id)
         stack.kill_everything()
-    with Client(stack.start()) as client:
+    with stack.start() as client:
         job = client.wait(job_id, timeout=180)
         assert job["status"] == "succeeded", job
         assert job["attempt"] == 2

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from trsp_cli import embedded, processes, runfile
-from trsp_cli.client import Client, Unreachable
+from trsp_cli.client import Client, Refused, Unreachable
 from trsp_cli.processes import Part, PartFailed, Running
 from trsp_core.errors import InputRefused
 
@@ -96,14 +96,22 @@ def start(data_dir: Path) -> Iterator[Callable[[], Up]]:
             process.wait(60)
 
 
+def connected(up: Up, data_dir: Path) -> Client:
+    """Return a client with the data folder's own key."""
+    return Client(up.said["url"], (data_dir / "key").read_text().strip())
+
+
 def test_up_serves_restarts_what_died_and_leaves_nothing_behind(
     start: Callable[[], Up], data_dir: Path
 ) -> None:
     up = start()
     assert list(up.pids) == ["postgres", "valkey", "api", "housekeeping", "worker-1"]
-    assert stat.S_IMODE((data_dir / "run.json").stat().st_mode) == 0o600
+    for name in ("run.json", "key", "secret"):
+        assert stat.S_IMODE((data_dir / name).stat().st_mode) == 0o600
+    with Client(up.said["url"]) as stranger, pytest.raises(Refused, match="No key"):
+        stranger.workers()
     command_lines = [" ".join(psutil.Process(pid).cmdline()) for pid in up.pids.values()]
-    with Client(up.said["url"]) as client:
+    with connected(up, data_dir) as client:
         assert client.ready()["status"] == "ready"
         assert len(client.workers()) == 1
         with pytest.raises(InputRefused, match="is in use by a running service"), runfile.hold(data_dir):
@@ -123,14 +131,14 @@ def test_up_serves_restarts_what_died_and_leaves_nothing_behind(
 
 def test_up_again_after_kill_9_with_and_without_orphans(start: Callable[[], Up], data_dir: Path) -> None:
     first = start()
-    with Client(first.said["url"]) as client:
+    with connected(first, data_dir) as client:
         job = client.submit(WAITING_JOB)
     first.process.kill()
     first.process.wait()
     assert psutil.pid_exists(first.pids["worker-1"])
     second = start()
     assert not any(_runs(pid) for pid in first.pids.values())
-    with Client(second.said["url"]) as client:
+    with connected(second, data_dir) as client:
         assert client.get(job["id"])["status"] == "queued"
         events = client._json("GET", f"/v1/jobs/{job['id']}/events")["items"]
         assert [item["sequence"] for item in events] == [1]
@@ -142,7 +150,7 @@ def test_up_again_after_kill_9_with_and_without_orphans(start: Callable[[], Up],
         processes.kill(family)
     second.process.wait()
     third = start()
-    with Client(third.said["url"]) as client:
+    with connected(third, data_dir) as client:
         assert client.get(job["id"])["status"] == "queued"
         assert client.cancel(job["id"])["status"] == "canceled"
 
@@ -199,6 +207,16 @@ def test_a_wildcard_host_is_reached_by_any_name_and_only_with_the_key(tmp_path: 
     assert "TRSP_PUBLIC_URL" not in environment
     local = embedded.Config(data_dir=tmp_path)
     assert embedded.service_environment(local, url, "db", "broker")["TRSP_PUBLIC_URL"] == url
+
+
+def test_the_folders_own_key_is_said_once_and_stays(tmp_path: Path) -> None:
+    said: list[str] = []
+    first = embedded.with_key(embedded.Config(data_dir=tmp_path), said.append)
+    again = embedded.with_key(embedded.Config(data_dir=tmp_path), said.append)
+    assert first.key == again.key
+    assert len(said) == 1
+    assert str(first.key) in said[0]
+    assert embedded.with_key(embedded.Config(data_dir=tmp_path, key="mine"), said.append).key == "mine"
 
 
 def _part(tmp_path: Path, code: str, ready: Callable[[], bool] = lambda: True) -> Part:

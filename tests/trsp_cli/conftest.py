@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import Api, api, make_api, settings
+from tests.api.conftest import KEY, Api, api, make_api, settings
 from tests.api.serving import served
 from trsp_cli.client import Client
 from trsp_cli.main import run
@@ -51,7 +51,7 @@ def service(api: Api) -> Iterator[Service]:
 @pytest.fixture
 def client(service: Service) -> Iterator[Client]:
     """A client of the service."""
-    with Client(service.url) as client:
+    with Client(service.url, KEY) as client:
         yield client
 
 
@@ -69,6 +69,7 @@ def trsp(
     def call(*arguments: str, url: str | None = None) -> Said:
         if url is not None:
             monkeypatch.setenv("TRSP_URL", url)
+            monkeypatch.setenv("TRSP_KEY", KEY)
         capsys.readouterr()
         code = run(arguments)
         said = capsys.readouterr()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.conftest import KEY
 from tests.api.work import claim, fail, succeed, work_until
 from tests.trsp_cli.conftest import Said, Service
 from trsp_cli import runfile
@@ -217,7 +218,7 @@ def test_an_interruption_is_130(trsp: Trsp, service: Service, monkeypatch: pytes
 def test_the_embedded_service_is_found_by_its_run_file(trsp: Trsp, service: Service, tmp_path: Path) -> None:
     folder = runfile.default_data_dir()
     with runfile.hold(folder):
-        runfile.write(folder, runfile.RunRecord(service.url, None, 1))
+        runfile.write(folder, runfile.RunRecord(service.url, KEY, 1))
         assert trsp("jobs", "list").code == 0
     assert trsp("jobs", "list").code == 3
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.conftest import KEY
 from tests.api.work import claim, fail, succeed, work_until
 from tests.trsp_cli.conftest import Said, Service
 from trsp_cli import runfile
@@ -33,7 +34,7 @@ def worked_on(service: Service, folder: Path, end: Callable[[Claim], None]) -> I
     thread = threading.Thread(target=work)
     thread.start()
     with runfile.hold(folder):
-        runfile.write(folder, runfile.RunRecord(service.url, None, 1))
+        runfile.write(folder, runfile.RunRecord(service.url, KEY, 1))
         yield
     thread.join()
 

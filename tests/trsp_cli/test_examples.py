@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+from tests.api.conftest import KEY
 from tests.api.work import claim, succeed, work_until
 from tests.trsp_cli.conftest import Service
 from trsp_cli.client import Client
@@ -30,7 +31,7 @@ def test_compress_here(here: Path) -> None:
 
 
 def test_submit_job(service: Service, tmp_path: Path) -> None:
-    arguments = [service.url, "demo:smollm2-135m", "python-docs", str(tmp_path / "out")]
+    arguments = [service.url, "demo:smollm2-135m", "python-docs", str(tmp_path / "out"), KEY]
     with subprocess.Popen(
         [sys.executable, str(EXAMPLES / "submit_job.py"), *arguments],
         stdout=subprocess.PIPE,
@@ -49,7 +50,7 @@ def test_submit_job(service: Service, tmp_path: Path) -> None:
 
 def work(service: Service, folder: Path) -> None:
     """Wait for the job and do what a worker does."""
-    with Client(service.url) as client:
+    with Client(service.url, KEY) as client:
         while not (waiting := client.list(label="example=yes")["items"]):
             time.sleep(0.05)
     held = claim(service.api, waiting[0]["id"])

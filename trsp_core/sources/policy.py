@@ -48,6 +48,8 @@ class SourcePolicy:
         s3_enabled: Whether models may be read from S3, with the credentials of the environment.
         quantized: Whether weights that a quantizer packed are taken; only for work that moves bytes and
             neither runs nor changes the model.
+        fetched: Revisions of S3 models by reference that lie in the cache: they are read there, and S3 is not
+            asked.
     """
 
     hub_enabled: bool = False
@@ -56,6 +58,7 @@ class SourcePolicy:
     dataset_root: Path | None = field(default_factory=_default_dataset_root)
     s3_enabled: bool = False
     quantized: bool = False
+    fetched: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> SourcePolicy:

@@ -45,12 +45,14 @@ def resolve_s3(reference: str, rest: str, policy: SourcePolicy) -> Source:
         ModelRefused: If it is not there, not allowed, unreachable or unsafe.
     """
     bucket, prefix = _address(reference, rest)
+    if reference in policy.fetched:
+        return _fetched(reference, policy)
     if not policy.s3_enabled:
         raise refused(f"{reference} is in S3, and S3 access is off. Set {S3_SWITCH}=1 to read it.", reference)
     with _bucket(bucket, prefix, lambda message: refused(message, reference)) as store:
         objects = _objects(store, reference)
         revision = _revision(objects)
-        target = policy.cache_dir / "outlines" / _FORMAT / revision
+        target = _outline(policy, revision)
         with exclusive(target.with_name(f".{revision}.lock")):
             if (target / CONFIG).is_file():
                 check_folder(target, _trusting(policy, target))
@@ -58,6 +60,18 @@ def resolve_s3(reference: str, rest: str, policy: SourcePolicy) -> Source:
                 with folder_written_whole(target, replace=True) as temporary:
                     _draw(store, objects, temporary, policy)
     return Source(reference, "s3", target, revision)
+
+
+def _fetched(reference: str, policy: SourcePolicy) -> Source:
+    """Return a model whose outline lies in the cache, checked like any other."""
+    revision = policy.fetched[reference]
+    outline = _outline(policy, revision)
+    check_folder(outline, _trusting(policy, outline))
+    return Source(reference, "s3", outline, revision)
+
+
+def _outline(policy: SourcePolicy, revision: str) -> Path:
+    return policy.cache_dir / "outlines" / _FORMAT / revision
 
 
 def _address(reference: str, rest: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from trsp_jobs import lifecycle
 from trsp_jobs.leases import AttemptEnd
 from trsp_jobs.lifecycle import ACTIVE, FINAL, Status
 from trsp_jobs.models import Attempt, Event, Job
+from trsp_jobs.service.webhooks import announce_job
 
 _REASON_CHARACTERS = 500
 
@@ -44,9 +45,11 @@ def move(session: Session, job: Job, status: Status, reason: str) -> None:
 
 
 def announce(session: Session, job: Job, before: str | None, status: Status, reason: str) -> None:
-    """Set the reason and leave the event of a change of status."""
+    """Set the reason, leave the event of a change of status and note it for the webhooks that listen."""
     job.reason = reason[:_REASON_CHARACTERS]
     add_event(session, job, "status", {"from": before, "to": str(status), "reason": job.reason})
+    if before != status:
+        announce_job(session, job, status, before)
 
 
 def end_attempt(session: Session, job: Job, outcome: str, reason: str, end: AttemptEnd) -> None:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy.orm import Session
 
-from trsp_jobs import job_list, repository
+from trsp_jobs import job_list, key_repository, repository
 from trsp_jobs.errors import ArtifactNotFound, JobNotFound
 from trsp_jobs.job_list import NEWEST, Cursor, JobFilter
 from trsp_jobs.lifecycle import Status
@@ -35,6 +35,18 @@ def get_job(session: Session, job_id: str) -> Job:
     if job is None:
         raise JobNotFound(job_id)
     return job
+
+
+def owner_of(session: Session, job_id: str) -> str:
+    """Return whose a job is.
+
+    Raises:
+        JobNotFound: If there is none.
+    """
+    owner = repository.owner_of(session, job_id)
+    if owner is None:
+        raise JobNotFound(job_id)
+    return owner
 
 
 def list_jobs(
@@ -110,6 +122,8 @@ def _reason(session: Session, job: Job, workers: Sequence[WorkerNode]) -> str:
         return "waiting: no GPU worker online"
     if not workers:
         return "waiting: no worker online"
+    if job.key_id is not None and key_repository.is_full(session, job.key_id):
+        return "waiting: its key has as many jobs at work as it may"
     ahead = repository.count_ahead(session, job)
     if ahead > repository.MOST_AHEAD:
         return f"waiting: more than {repository.MOST_AHEAD} jobs ahead"

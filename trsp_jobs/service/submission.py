@@ -9,11 +9,13 @@ from sqlalchemy.orm import Session
 
 from trsp_core.config import CompressionSpec
 from trsp_jobs import lifecycle, repository
+from trsp_jobs.callers import OPERATOR, Caller
 from trsp_jobs.errors import IllegalTransition, JobNotFound, VersionConflict
 from trsp_jobs.ids import new_job_id
 from trsp_jobs.lifecycle import FINAL, RETRYABLE, Status
 from trsp_jobs.models import Job
 from trsp_jobs.service.changes import announce, move
+from trsp_jobs.service.keys import admit
 from trsp_jobs.settings import Settings
 
 
@@ -26,6 +28,8 @@ def submit(
     queue_deadline: float | None = None,
     run_deadline: float | None = None,
     cloned_from: str | None = None,
+    webhook: str | None = None,
+    caller: Caller = OPERATOR,
     settings: Settings,
 ) -> Job:
     """Store a job and its first event. The caller commits, then rings.
@@ -38,8 +42,14 @@ def submit(
         queue_deadline: Seconds that the job may wait before its first start.
         run_deadline: Seconds that it may take from its first start on.
         cloned_from: The job that it was made from.
+        webhook: The webhook that hears of its end.
+        caller: Whose it is and which key it counts for.
         settings: Says how many attempts it has.
+
+    Raises:
+        QuotaExceeded: If the caller's key holds as much as it may.
     """
+    admit(session, caller.key_id)
     job = Job(
         id=new_job_id(),
         spec=spec.to_dict(),
@@ -52,6 +62,9 @@ def submit(
         run_deadline=run_deadline,
         cloned_from=cloned_from,
         max_attempts=settings.max_attempts,
+        owner=caller.owner,
+        key_id=caller.key_id,
+        webhook_id=webhook,
     )
     session.add(job)
     session.flush()
@@ -92,7 +105,7 @@ def retry(
 ) -> Job:
     """Put a job that failed, timed out or was canceled back into the queue. The caller commits, then rings.
 
-    Its attempts, deadlines and crashes count anew. Errors and `versions` are those of `cancel`.
+    Its attempts, deadlines and crashes count anew.
 
     Args:
         session: An open transaction.
@@ -100,10 +113,17 @@ def retry(
         from_scratch: Whether to begin again; else it goes on from its checkpoint where that still lies on
             the worker's disk.
         versions: Versions of the job that the caller knows; any if None.
+
+    Raises:
+        JobNotFound: If there is none.
+        VersionConflict: If it has another version.
+        IllegalTransition: If its status does not allow it.
+        QuotaExceeded: If its key holds as much as it may.
     """
     job = _locked(session, job_id, versions)
     if job.status not in RETRYABLE:
         raise IllegalTransition(job.status, "retry")
+    admit(session, job.key_id)
     lifecycle.check(Status(job.status), Status.QUEUED, "retry")
     job.crashes = 0
     job.cancel_requested_at = job.started_at = job.finished_at = job.error = None

@@ -1,0 +1,147 @@
+"""Every route of the OpenAPI document, tried by callers who must not get in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.testclient import TestClient
+
+from api.access import RULES, authorize, required_scope
+from api.authentication import is_open
+from api.errors import ApiError
+from api.write_openapi import text
+from tests.api.conftest import Api
+from tests.api.keys import OWN, Held, hold
+from tests.api.work import claim, succeed
+from trsp_jobs.scopes import ALL, Scope
+from trsp_jobs.service import EVENTS
+
+ROUTES = [
+    (method.upper(), path, operation["tags"][0])
+    for path, item in json.loads(text())["paths"].items()
+    for method, operation in item.items()
+    if not is_open(path)
+]
+NO_KEY: dict[str, str] = {}
+
+
+def job(api: Api, folder: Path) -> str:
+    """A job that has succeeded, with files."""
+    made = api.submit()
+    succeed(api, claim(api, made["id"]), folder / "made")
+    return str(made["id"])
+
+
+def webhook(api: Api, _: Path) -> str:
+    """A webhook that has a delivery."""
+    answer = api.client.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/", "events": EVENTS})
+    api.submit()
+    return str(answer.json()["id"])
+
+
+def delivery(api: Api, _: Path) -> str:
+    """The delivery of a webhook that was made before."""
+    (first,) = api.client.get("/v1/webhooks").json()["items"]
+    return str(api.client.get(f"/v1/webhooks/{first['id']}/deliveries").json()["items"][0]["id"])
+
+
+FOREIGN: Mapping[str, Callable[[Api, Path], str]] = {
+    "job_id": job,
+    "webhook_id": webhook,
+    "delivery_id": delivery,
+    "key_id": lambda api, _: hold(api, owner="somebody").id,
+    "path": lambda _, __: "report.json",
+}
+"""How somebody else's resource is made, by the name of the path parameter that it stands at."""
+
+
+@pytest.fixture
+def address(make_api: Callable[..., Api], tmp_path: Path) -> tuple[Api, Callable[[str], str]]:
+    """An application with one of each resource, and a function that puts their ids into a path."""
+    api = make_api(webhook_allow_private=True)
+    ids = {name: make(api, tmp_path) for name, make in FOREIGN.items()}
+    return api, lambda path: re.sub(r"\{(\w+)(?::path)?\}", lambda match: ids[match[1]], path)
+
+
+def test_every_route_has_a_rule_and_every_parameter_a_foreign_resource() -> None:
+    assert len(ROUTES) > 20
+    assert {tag for _, _, tag in ROUTES} <= set(RULES)
+    names = {name for _, path, _ in ROUTES for name in re.findall(r"\{(\w+)", path)}
+    assert names <= set(FOREIGN), "say in FOREIGN how such a resource of somebody else is made"
+
+
+def ask(api: Api, method: str, path: str, headers: Mapping[str, str]) -> Any:
+    """Send a request that shows the given headers and no others; the body is JSON where there is one."""
+    body = {"json": {}} if method in ("POST", "PUT", "PATCH") else {}
+    client = TestClient(api.client.app, base_url="http://localhost")
+    return client.request(method, path, headers=dict(headers), **body)  # type: ignore[arg-type]
+
+
+def test_nobody_gets_in_without_a_valid_key(address: tuple[Api, Callable[[str], str]]) -> None:
+    api, fill = address
+    expired = hold(api, ALL, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    revoked = hold(api, ALL)
+    assert api.client.delete(f"/v1/keys/{revoked.id}").status_code == 204
+    mistyped = Held("", expired.key[:-1] + ("0" if expired.key[-1] != "0" else "1"))
+    said = {
+        "No key": NO_KEY,
+        "has expired": expired.bearer,
+        "was revoked": revoked.bearer,
+        "cut short or mistyped": mistyped.bearer,
+        "No key was sent": {"Authorization": "Basic dGVhbTprZXk="},
+    }
+    for method, path, _ in ROUTES:
+        for reason, headers in said.items():
+            answer = ask(api, method, fill(path), headers)
+            assert (answer.status_code, answer.json()["type"]) == (401, "/problems/unauthorized"), path
+            assert reason in answer.json()["detail"]
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_a_key_without_the_right_is_refused(address: tuple[Api, Callable[[str], str]]) -> None:
+    api, fill = address
+    lacking = {scope: hold(api, ALL - {scope}) for scope in Scope}
+    for method, path, tag in ROUTES:
+        scope = required_scope(tag, method)
+        if scope is not None:
+            answer = ask(api, method, fill(path), lacking[scope].bearer)
+            assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden"), path
+            assert scope in answer.json()["detail"]
+
+
+def test_somebody_elses_resource_is_not_there(address: tuple[Api, Callable[[str], str]]) -> None:
+    api, fill = address
+    headers = hold(api, OWN, owner="other").bearer
+    for method, path, _ in ROUTES:
+        if "{" in path:
+            answer = ask(api, method, fill(path), headers)
+            assert answer.status_code == 404, (method, path, answer.text)
+    pages = (("GET", "/jobs/{job_id}"), ("POST", "/jobs/{job_id}/cancel"), ("POST", "/jobs/{job_id}/retry"))
+    for method, path in pages:
+        assert ask(api, method, fill(path), headers).status_code == 404, path
+
+
+def test_lists_hold_nothing_of_somebody_else(address: tuple[Api, Callable[[str], str]]) -> None:
+    api, _ = address
+    other = hold(api, OWN, owner="other")
+    for method, path, tag in ROUTES:
+        if method == "GET" and "{" not in path and path.startswith("/v1/") and tag != "system":
+            items = ask(api, "GET", path, other.bearer).json()["items"]
+            assert [item.get("id") for item in items] in ([], [other.id]), path
+    assert "succeeded" not in ask(api, "GET", "/", other.bearer).text
+
+
+def test_a_tag_without_a_rule_is_refused() -> None:
+    with pytest.raises(ApiError, match="has no rule"):
+        required_scope("new-things", "GET")
+    app, router = FastAPI(dependencies=[Depends(authorize)]), APIRouter()
+    router.add_api_route("/thing", lambda: "open")
+    app.include_router(router)
+    assert TestClient(app).get("/thing").status_code == 403

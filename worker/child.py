@@ -76,7 +76,7 @@ def work(request: dict[str, Any], pipe: Pipe, stop: threading.Event) -> None:
     """Compress as the request says."""
     from trsp_core.config import CompressionSpec
     from trsp_core.pipeline import compress
-    from trsp_core.sources.policy import SourcePolicy
+    from trsp_core.sources.policy import SourcePolicy, UploadedText
 
     policy = request["policy"]
     compress(
@@ -89,6 +89,10 @@ def work(request: dict[str, Any], pipe: Pipe, stop: threading.Event) -> None:
             roots=tuple(Path(root) for root in policy["roots"]),
             cache_dir=Path(policy["cache_dir"]),
             dataset_root=Path(policy["dataset_root"]) if policy["dataset_root"] else None,
+            uploads={
+                name: UploadedText(item["kind"], item["size"], Path(item["path"]))
+                for name, item in policy["uploads"].items()
+            },
         ),
     )
 

@@ -37,6 +37,21 @@ def _is_on(environment: Mapping[str, str], switch: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadedText:
+    """A text that was given to a service, as a job may use it.
+
+    Attributes:
+        kind: The set that reads such files: `text`, `jsonl` or `parquet`.
+        size: Bytes.
+        path: Where it lies on this machine; None where only its existence counts.
+    """
+
+    kind: str
+    size: int
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SourcePolicy:
     """Which sources may be used.
 
@@ -48,6 +63,7 @@ class SourcePolicy:
         s3_enabled: Whether models may be read from S3, with the credentials of the environment.
         quantized: Whether weights that a quantizer packed are taken; only for work that moves bytes and
             neither runs nor changes the model.
+        uploads: The texts that a service has for the job, by their ids; nobody else has any.
     """
 
     hub_enabled: bool = False
@@ -56,6 +72,7 @@ class SourcePolicy:
     dataset_root: Path | None = field(default_factory=_default_dataset_root)
     s3_enabled: bool = False
     quantized: bool = False
+    uploads: Mapping[str, UploadedText] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> SourcePolicy:

@@ -7,6 +7,9 @@ import os
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
+import trsp_jobs.inputs.rows
+import trsp_jobs.schedules.rows
+import trsp_jobs.slots.rows  # noqa: F401 - each adds its tables
 from trsp_jobs.models import Base
 
 _LOCK = 7_385_209_174

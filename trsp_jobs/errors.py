@@ -3,7 +3,10 @@
 JobsError
 ├── JobNotFound             no job has this id
 ├── ArtifactNotFound        the job has no such file, or the store does not hold it
+├── ResourceNotFound        there is no such schedule, slot, model or calibration set
 ├── IllegalTransition       the job's status does not allow what was asked
+├── Conflict                another state of things does not allow what was asked; `reason` says which
+├── VersionMismatch         somebody else changed it since it was read
 ├── LeaseLost               the writer no longer owns the attempt; nothing was written
 ├── StoreUnavailable        the artifact store does not answer; trying again may help
 └── BrokerUnavailable       the ring did not reach the broker; housekeeping rings again
@@ -36,6 +39,31 @@ class ArtifactNotFound(JobsError):
 
     def __reduce__(self) -> tuple[type[ArtifactNotFound], tuple[str]]:
         return type(self), (self.path,)
+
+
+class ResourceNotFound(JobsError):
+    """There is no such schedule, slot, model or calibration set.
+
+    Attributes:
+        kind: What was looked for, in words.
+        name: Its id or name.
+    """
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"there is no {kind} {name!r}")
+        self.kind = kind
+        self.name = name
+
+    def __reduce__(self) -> tuple[type[ResourceNotFound], tuple[str, str]]:
+        return type(self), (self.kind, self.name)
+
+
+class Conflict(JobsError):
+    """Another state of things does not allow what was asked; the message says which and what helps."""
+
+
+class VersionMismatch(JobsError):
+    """Somebody else changed it since it was read; read it again."""
 
 
 class IllegalTransition(JobsError):

@@ -29,6 +29,7 @@ class Base(DeclarativeBase):
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB(none_as_null=True),
         dict[str, str]: JSONB(none_as_null=True),
+        list[dict[str, Any]]: JSONB(none_as_null=True),
     }
 
 
@@ -61,6 +62,8 @@ class Job(Base):
         rung_at: When the broker last took its id; None while no ring has reached it.
         last_event: Number of its latest event.
         version: Grows with every change that a reader can see; the ETag.
+        schedule_id: The schedule that made it; it keeps its name when the schedule is deleted.
+        publish: The slot that its result is offered to and the margins, as `Offer.to_dict` gives them.
     """
 
     __tablename__ = "jobs"
@@ -73,6 +76,7 @@ class Job(Base):
         Index("ix_jobs_status_id", "status", "id"),
         Index("ix_jobs_labels", "labels", postgresql_using="gin"),
         Index("ix_jobs_model", text("(spec ->> 'model')"), "id"),
+        Index("ix_jobs_schedule", "schedule_id", "id", postgresql_where=text("schedule_id IS NOT NULL")),
     )
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
 
@@ -106,6 +110,8 @@ class Job(Base):
     rung_at: Mapped[datetime | None]
     last_event: Mapped[int] = mapped_column(BigInteger, default=0)
     version: Mapped[int] = mapped_column(BigInteger, default=1)
+    schedule_id: Mapped[str | None] = mapped_column(String(30))
+    publish: Mapped[dict[str, Any] | None]
 
 
 class Attempt(Base):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
@@ -11,6 +12,7 @@ from trsp_core.config import CompressionSpec
 from trsp_jobs import lifecycle, repository
 from trsp_jobs.errors import IllegalTransition, JobNotFound
 from trsp_jobs.ids import new_job_id
+from trsp_jobs.inputs import calibration_sets
 from trsp_jobs.lifecycle import FINAL, RETRYABLE, Status
 from trsp_jobs.models import Job
 from trsp_jobs.service.changes import announce, move
@@ -25,6 +27,8 @@ def submit(
     priority: int = 0,
     queue_deadline: float | None = None,
     run_deadline: float | None = None,
+    publish: Mapping[str, Any] | None = None,
+    schedule_id: str | None = None,
     settings: Settings,
 ) -> Job:
     """Store a job and its first event. The caller commits, then rings.
@@ -36,7 +40,12 @@ def submit(
         priority: The higher goes first among those that wait.
         queue_deadline: Seconds that the job may wait before its first start.
         run_deadline: Seconds that it may take from its first start on.
+        publish: The slot that its result is offered to and the margins, as `Offer.to_dict` gives them.
+        schedule_id: The schedule that makes it.
         settings: Says how many attempts it has.
+
+    Raises:
+        CalibrationRefused: If it names an uploaded text that has been deleted.
     """
     job = Job(
         id=new_job_id(),
@@ -49,9 +58,12 @@ def submit(
         queue_deadline=queue_deadline,
         run_deadline=run_deadline,
         max_attempts=settings.max_attempts,
+        publish=dict(publish) if publish else None,
+        schedule_id=schedule_id,
     )
     session.add(job)
     session.flush()
+    calibration_sets.record_uses(session, job.id, spec)
     announce(session, job, None, Status.QUEUED, "submitted; waits for a worker")
     session.flush()
     return job

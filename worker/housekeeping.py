@@ -1,7 +1,8 @@
 """Keeps the house: `python -m worker.housekeeping`. Any number of these may run at once.
 
 Takes jobs from workers that gave no sign of life, rings for jobs whose ring was lost, ends jobs whose
-deadline passed in the queue, forgets workers that are gone, and removes old scratch folders of this machine.
+deadline passed in the queue, forgets workers that are gone, removes deleted texts from the store and old scratch
+folders of this machine, and turns the times of schedules into jobs.
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ from sqlalchemy.orm import Session, sessionmaker
 from trsp_jobs import db, logging, repository, service
 from trsp_jobs.dispatch import CeleryDispatcher, Dispatcher
 from trsp_jobs.errors import BrokerUnavailable, StoreUnavailable
+from trsp_jobs.inputs import calibration_sets
 from trsp_jobs.settings import Settings
 from trsp_jobs.storage import ArtifactStore
 from worker.persistence import pauses
 from worker.publisher import publish_logs
 from worker.runtime import make_runtime, read_settings
 from worker.scratch import idle_folders
+from worker.ticking import Ticker
 
 log = structlog.get_logger(__name__)
+
+_TICKER_SECONDS = 5
+"""How long the end waits for a tick that is under way; one that is cut off has changed nothing."""
 
 
 class Doorbell(Dispatcher, Protocol):
@@ -77,6 +83,7 @@ class Housekeeper:
         with db.session_scope(self._sessions) as session:
             service.forget_gone_workers(session)
         self._ring()
+        self._erase()
         self._sweep()
 
     def _do(self, what: str, action: Callable[[Session], Sequence[str]]) -> None:
@@ -101,6 +108,14 @@ class Housekeeper:
             return service.due_rings(
                 session, pending=pending, ring_again_seconds=self._settings.ring_again_seconds
             )
+
+    def _erase(self) -> None:
+        """Finish what deleted and broken-off uploads left in the store."""
+        try:
+            for set_id in calibration_sets.erase(self._sessions, self._store):
+                log.info("uploaded text erased", set=set_id)
+        except StoreUnavailable as error:
+            log.warning("the store does not answer; erases later", error=str(error))
 
     def _sweep(self) -> None:
         """Remove scratch folders of jobs that ended long ago, once their logs are stored."""
@@ -133,7 +148,12 @@ def main() -> int:
     runtime = make_runtime(settings)
     bell = CeleryDispatcher(settings.broker_url, queue=settings.queue)
     log.info("housekeeping began")
+    ticker = threading.Thread(
+        target=Ticker(settings, runtime.sessions, bell).run, args=(ended,), name="ticker", daemon=True
+    )
+    ticker.start()
     Housekeeper(settings, runtime.sessions, runtime.store, bell).run(ended)
+    ticker.join(_TICKER_SECONDS)
     bell.close()
     log.info("housekeeping ended")
     return 0

@@ -4,6 +4,7 @@ data_dir/work/JOB/
   request.json      what the child is to do
   child.json        which process group works on it
   attempts/N.log    output of each attempt
+  uploads/          uploaded texts that the job names, only while an attempt runs
   tmp/              the child's TMPDIR, empty at the start of each attempt
   out/              the child's work folder: result and checkpoint
 """
@@ -40,6 +41,15 @@ class Scratch:
     def tmp(self) -> Path:
         """The child's temporary folder."""
         return self.root / "tmp"
+
+    @property
+    def uploads(self) -> Path:
+        """Uploaded texts that the child may read."""
+        return self.root / "uploads"
+
+    def forget_uploads(self) -> None:
+        """Remove the uploaded texts: a deleted one must not live on in a scratch folder."""
+        shutil.rmtree(self.uploads, ignore_errors=True)
 
     @property
     def request(self) -> Path:

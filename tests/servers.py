@@ -83,7 +83,10 @@ class Postgres:
     def empty(self) -> None:
         """Remove all rows from the tests' database, whoever is connected to it."""
         self.throw_out()
-        self.run("TRUNCATE jobs, worker_nodes, schedules, slots, registered_models, calibration_sets CASCADE", database=_DATABASE)
+        self.run(
+            "TRUNCATE jobs, worker_nodes, schedules, slots, registered_models, calibration_sets CASCADE",
+            database=_DATABASE,
+        )
 
     @contextmanager
     def outage(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ JobsError
 ├── ResourceNotFound        there is no such schedule, slot, model or calibration set
 ├── IllegalTransition       the job's status does not allow what was asked
 ├── Conflict                another state of things does not allow what was asked; `reason` says which
-├── VersionMismatch         somebody else changed it since it was read
+├── VersionConflict         somebody else changed it since it was read
 ├── LeaseLost               the writer no longer owns the attempt; nothing was written
 ├── StoreUnavailable        the artifact store does not answer; trying again may help
 └── BrokerUnavailable       the ring did not reach the broker; housekeeping rings again
@@ -62,7 +62,7 @@ class Conflict(JobsError):
     """Another state of things does not allow what was asked; the message says which and what helps."""
 
 
-class VersionMismatch(JobsError):
+class VersionConflict(JobsError):
     """Somebody else changed it since it was read; read it again."""
 
 

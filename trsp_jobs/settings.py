@@ -141,6 +141,11 @@ class Settings(BaseSettings):
         return self.data_dir / "work"
 
     @property
+    def upload_dir(self) -> Path:
+        """Folder of texts on their way into the store."""
+        return self.data_dir / "uploads"
+
+    @property
     def cache_dir(self) -> Path:
         """Folder of downloaded and converted models."""
         return self.data_dir / "cache"

@@ -17,7 +17,7 @@ def upgrade() -> None:
     op.create_table(
         "calibration_sets",
         sa.Column("id", sa.String(length=30), nullable=False),
-        sa.Column("owner", sa.String(length=60), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("kind", sa.String(length=8), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("stored_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("deleted_by", sa.String(length=60), nullable=True),
+        sa.Column("deleted_by", sa.String(length=64), nullable=True),
         sa.Column("erased_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
             "kind IN ('text', 'jsonl', 'parquet')", name=op.f("ck_calibration_sets_kind_known")
@@ -49,7 +49,7 @@ def upgrade() -> None:
     op.create_table(
         "registered_models",
         sa.Column("name", sa.String(length=64), nullable=False),
-        sa.Column("owner", sa.String(length=60), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
         sa.Column("reference", sa.String(length=1200), nullable=False),
         sa.Column("revision", sa.String(length=128), nullable=False),
         sa.Column("model_type", sa.String(length=100), nullable=False),
@@ -63,7 +63,7 @@ def upgrade() -> None:
     op.create_table(
         "schedules",
         sa.Column("id", sa.String(length=30), nullable=False),
-        sa.Column("owner", sa.String(length=60), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("cron", sa.String(length=100), nullable=False),
         sa.Column("zone", sa.String(length=64), nullable=False),
@@ -93,7 +93,7 @@ def upgrade() -> None:
     op.create_table(
         "slots",
         sa.Column("name", sa.String(length=64), nullable=False),
-        sa.Column("owner", sa.String(length=60), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_slots")),
@@ -154,7 +154,7 @@ def upgrade() -> None:
         sa.Column("current_job", sa.String(length=30), nullable=True),
         sa.Column("reason", sa.String(length=500), nullable=False),
         sa.Column("comparison", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
-        sa.Column("decided_by", sa.String(length=60), nullable=False),
+        sa.Column("decided_by", sa.String(length=64), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint(
             "decision IN ('published', 'rejected', 'rolled_back')",
@@ -171,7 +171,6 @@ def upgrade() -> None:
         sa.Column("revision", sa.String(length=128), nullable=False),
         sa.Column("field", sa.String(length=200), nullable=False),
         sa.Column("tokens", sa.BigInteger(), nullable=False),
-        sa.Column("documents", sa.BigInteger(), nullable=False),
         sa.Column("characters", sa.BigInteger(), nullable=False),
         sa.Column("whole", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["set_id"], ["calibration_sets.id"], name=op.f("fk_token_counts_set_id")),

@@ -31,6 +31,7 @@ class TextSet(Protocol):
 
     @property
     def separator(self) -> str: ...
+
     held_out: ClassVar[bool]
 
     def __init__(self, reference: SetReference, policy: SourcePolicy) -> None: ...

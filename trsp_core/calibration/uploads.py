@@ -44,7 +44,9 @@ class Upload:
 
     def _text(self) -> UploadedText:
         if self._known is None:
-            message = f"{self._reference} is no text that this service has; GET /v1/calibration-sets lists them."
+            message = (
+                f"{self._reference} is no text that this service has; GET /v1/calibration-sets lists them."
+            )
             raise refused(message, str(self._reference))
         return self._known
 

@@ -6,4 +6,13 @@ from trsp_core.sources.materialize import materialize
 from trsp_core.sources.policy import Source, SourcePolicy, UploadedText
 from trsp_core.sources.resolve import gguf_file, resolve
 
-__all__ = ["Source", "SourcePolicy", "UploadedText", "gguf_file", "inspect", "materialize", "opened", "resolve"]
+__all__ = [
+    "Source",
+    "SourcePolicy",
+    "UploadedText",
+    "gguf_file",
+    "inspect",
+    "materialize",
+    "opened",
+    "resolve",
+]

@@ -121,7 +121,7 @@ def delete_model(session: Session, name: str) -> None:
 
 
 def pin(session: Session, spec: CompressionSpec, *, only_registered: bool) -> Pinned:
-    """Return the spec with the name of a registered model replaced by what it stands for.
+    """Return the spec with its model named by what was checked, where it is a registered one.
 
     Args:
         session: An open transaction.
@@ -137,6 +137,18 @@ def pin(session: Session, spec: CompressionSpec, *, only_registered: bool) -> Pi
     if only_registered:
         raise _unregistered(session, spec.model)
     return Pinned(spec, None)
+
+
+def named(session: Session, reference: str, *, only_registered: bool) -> str:
+    """Return what a reference, or the name of a registered model, stands for.
+
+    Raises:
+        ModelRefused: If the model is not registered and must be.
+    """
+    model = _registered(session, reference)
+    if model is None and only_registered:
+        raise _unregistered(session, reference)
+    return reference if model is None else model.reference
 
 
 def _registered(session: Session, reference: str) -> RegisteredModel | None:

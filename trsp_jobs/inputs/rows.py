@@ -25,7 +25,7 @@ class RegisteredModel(Base):
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(60))
+    owner: Mapped[str] = mapped_column(String(64))
     reference: Mapped[str] = mapped_column(String(1200))
     revision: Mapped[str] = mapped_column(String(128))
     model_type: Mapped[str] = mapped_column(String(100))
@@ -65,7 +65,7 @@ class CalibrationSet(Base):
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
 
     id: Mapped[str] = mapped_column(String(30), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(60))
+    owner: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(200))
     kind: Mapped[str] = mapped_column(String(8))
     size: Mapped[int] = mapped_column(BigInteger)
@@ -73,7 +73,7 @@ class CalibrationSet(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     stored_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
-    deleted_by: Mapped[str | None] = mapped_column(String(60))
+    deleted_by: Mapped[str | None] = mapped_column(String(64))
     erased_at: Mapped[datetime | None]
 
     @property
@@ -107,6 +107,5 @@ class TokenCount(Base):
     revision: Mapped[str] = mapped_column(String(128), primary_key=True)
     field: Mapped[str] = mapped_column(String(200), primary_key=True)
     tokens: Mapped[int] = mapped_column(BigInteger)
-    documents: Mapped[int] = mapped_column(BigInteger)
     characters: Mapped[int] = mapped_column(BigInteger)
     whole: Mapped[bool]

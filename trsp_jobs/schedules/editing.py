@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from trsp_jobs.errors import ResourceNotFound, VersionMismatch
+from trsp_jobs.errors import ResourceNotFound, VersionConflict
 from trsp_jobs.ids import new_id
 from trsp_jobs.paging import Page
 from trsp_jobs.schedules import repository
@@ -52,11 +52,11 @@ def change(session: Session, schedule_id: str, terms: Terms, *, version: int) ->
 
     Raises:
         ResourceNotFound: If there is none.
-        VersionMismatch: If it is no longer at `version`.
+        VersionConflict: If it is no longer at `version`.
     """
     schedule = _locked(session, schedule_id)
     if schedule.version != version:
-        raise VersionMismatch(f"the schedule is at version {schedule.version}, not {version}; read it again")
+        raise VersionConflict(f"the schedule is at version {schedule.version}, not {version}; read it again")
     _apply(session, schedule, terms)
     return _touched(session, schedule)
 

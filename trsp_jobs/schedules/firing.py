@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy.orm import Session, sessionmaker
 
 from trsp_core.config import CompressionSpec
@@ -21,6 +22,8 @@ from trsp_jobs.schedules.policy import Decision, Outcome, decide, look
 from trsp_jobs.schedules.rows import Fire, Schedule
 from trsp_jobs.service.submission import submit
 from trsp_jobs.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 _REASON_CHARACTERS = 500
 
@@ -45,7 +48,16 @@ def judge(sessions: sessionmaker[Session], schedule: Schedule, settings: Setting
     try:
         return Judged(admit(sessions, CompressionSpec.from_dict(schedule.spec), settings).spec)
     except InputRefused as error:
-        return Judged(None, str(error), [problem.to_dict() for problem in error.problems])
+        return _refusal(error)
+    except db.OUTAGES:
+        raise
+    except Exception as error:
+        log.exception("a schedule's job spec could not be checked", schedule=schedule.id)
+        return Judged(None, f"it could not be checked: {type(error).__name__}")
+
+
+def _refusal(error: InputRefused) -> Judged:
+    return Judged(None, str(error), [problem.to_dict() for problem in error.problems])
 
 
 def tick(sessions: sessionmaker[Session], settings: Settings) -> list[Fire]:
@@ -126,15 +138,25 @@ def _carry_out(
     fire = Fire(schedule_id=schedule.id, fire_at=fire_at, by_hand=by_hand)
     fire.outcome, fire.reason, fire.problems = decision.outcome, decision.reason, []
     if decision.outcome == Outcome.FIRED:
-        if judged.spec is None:
-            fire.outcome, fire.problems = Outcome.FAILED, [dict(item) for item in judged.problems]
-            fire.reason = f"the job spec is not valid any more: {judged.reason}"[:_REASON_CHARACTERS]
+        made = _make_job(session, schedule, judged, settings)
+        if isinstance(made, Judged):
+            fire.outcome, fire.problems = Outcome.FAILED, [dict(item) for item in made.problems]
+            fire.reason = f"the job spec is not valid any more: {made.reason}"[:_REASON_CHARACTERS]
         else:
-            fire.job_id = _make_job(session, schedule, judged.spec, settings).id
+            fire.job_id = made.id
     session.add(fire)
     session.flush()
     return fire
 
 
-def _make_job(session: Session, schedule: Schedule, spec: CompressionSpec, settings: Settings) -> Job:
-    return submit(session, spec, **schedule.options, schedule_id=schedule.id, settings=settings)
+def _make_job(session: Session, schedule: Schedule, judged: Judged, settings: Settings) -> Job | Judged:
+    """Make the job; where its spec does not hold, or ceased to hold since it was judged, return why."""
+    if judged.spec is None:
+        return judged
+    try:
+        with session.begin_nested():
+            return submit(
+                session, judged.spec, **schedule.options, schedule_id=schedule.id, settings=settings
+            )
+    except InputRefused as error:
+        return _refusal(error)

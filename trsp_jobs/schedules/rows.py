@@ -41,7 +41,7 @@ class Schedule(Base):
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
 
     id: Mapped[str] = mapped_column(String(30), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(60))
+    owner: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(100))
     cron: Mapped[str] = mapped_column(String(100))
     zone: Mapped[str] = mapped_column(String(64))

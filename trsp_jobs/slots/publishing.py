@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from trsp_jobs import repository as jobs
+from trsp_jobs.callers import OPERATOR_OWNER
 from trsp_jobs.errors import Conflict, JobNotFound, ResourceNotFound
 from trsp_jobs.lifecycle import Status
 from trsp_jobs.models import Job
-from trsp_jobs.owners import OPERATOR
 from trsp_jobs.paging import Page
 from trsp_jobs.slots import repository
 from trsp_jobs.slots.figures import Figures
@@ -34,7 +34,7 @@ def offer(session: Session, job: Job, report: Mapping[str, Any]) -> SlotDecision
     if job.publish is None:
         return None
     wanted, figures = Offer.from_dict(job.publish), Figures.from_report(report)
-    slot = repository.lock_slot(session, wanted.slot, OPERATOR)
+    slot = repository.lock_slot(session, wanted.slot, OPERATOR_OWNER)
     verdict = compare(wanted, _figures(repository.current(session, slot.name)), figures)
     if verdict.accepted:
         return _publish(session, slot, job.id, figures, verdict, verdict.reason, by=GATE)
@@ -58,7 +58,7 @@ def publish(
         raise JobNotFound(job_id)
     if job.status != Status.SUCCEEDED:
         raise Conflict(f"{job_id} is {job.status}; only a job that succeeded has a result to publish")
-    slot = repository.lock_slot(session, slot_name, OPERATOR)
+    slot = repository.lock_slot(session, slot_name, OPERATOR_OWNER)
     current, figures = repository.current(session, slot_name), Figures.from_report(report)
     if current is not None and current.job_id == job_id:
         raise Conflict(f"{job_id} is the current result of {slot_name} already")
@@ -78,7 +78,7 @@ def rollback(session: Session, job_id: str, slot_name: str | None, *, by: str) -
     Raises:
         Conflict: If the result is not current there, or there is none before it.
     """
-    slot = repository.lock_slot(session, slot_name or _only_slot(session, job_id), OPERATOR)
+    slot = repository.lock_slot(session, slot_name or _only_slot(session, job_id), OPERATOR_OWNER)
     top = repository.current(session, slot.name)
     if top is None or top.job_id != job_id:
         raise Conflict(f"{job_id} is not the current result of {slot.name}")

@@ -23,7 +23,7 @@ class Slot(Base):
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(60))
+    owner: Mapped[str] = mapped_column(String(64))
     version: Mapped[int] = mapped_column(BigInteger, default=0)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -72,5 +72,5 @@ class SlotDecision(Base):
     current_job: Mapped[str | None] = mapped_column(String(30))
     reason: Mapped[str] = mapped_column(String(500))
     comparison: Mapped[dict[str, Any]]
-    decided_by: Mapped[str] = mapped_column(String(60))
+    decided_by: Mapped[str] = mapped_column(String(64))
     at: Mapped[datetime] = mapped_column(server_default=func.now())

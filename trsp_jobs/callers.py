@@ -1,6 +1,6 @@
-"""Whose a resource is."""
+"""Who calls the service."""
 
 from __future__ import annotations
 
-OPERATOR = "operator"
+OPERATOR_OWNER = "operator"
 """Whoever holds the service's one key."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
@@ -15,11 +15,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from api.errors import ApiError
 from trsp_core.config import CompressionSpec
-from trsp_core.preflight import Preflight
 from trsp_jobs import service
+from trsp_jobs.callers import OPERATOR_OWNER
 from trsp_jobs.db import OUTAGES, session_scope
 from trsp_jobs.dispatch import Dispatcher
 from trsp_jobs.errors import BrokerUnavailable, JobNotFound
+from trsp_jobs.inputs.admission import Admitted, admit
 from trsp_jobs.settings import Settings
 from trsp_jobs.storage import ArtifactStore
 
@@ -40,7 +41,6 @@ class Services:
     """What this process works with, made once at its start.
 
     Attributes:
-        preflight: Judges a spec without loading anything; raises `InputRefused`.
         stopping: Set when the server is told to stop, so that open event streams end.
     """
 
@@ -48,7 +48,6 @@ class Services:
     sessions: sessionmaker[Session]
     store: ArtifactStore
     dispatcher: Bell
-    preflight: Callable[[CompressionSpec], Preflight]
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -56,6 +55,14 @@ class Services:
         """Give a session that is committed at its end, before the answer is sent."""
         with session_scope(self.sessions) as session:
             yield session
+
+    def admit(self, spec: CompressionSpec) -> Admitted:
+        """Judge a spec without loading anything, and pin its model.
+
+        Raises:
+            InputRefused: With every problem found.
+        """
+        return admit(self.sessions, spec, self.settings)
 
     def ring(self, job_id: str) -> None:
         """Ring the broker for a committed job and note that; what fails here is made good by housekeeping."""
@@ -71,6 +78,11 @@ def get_services(request: Request) -> Services:
     """Return the services of the application that the request came to."""
     services: Services = request.app.state.services
     return services
+
+
+def get_owner() -> str:
+    """Return whose resources the caller's are."""
+    return OPERATOR_OWNER
 
 
 def check_job_id(job_id: Annotated[str, Path(description="The job's id, `job_…`.")]) -> str:
@@ -89,6 +101,7 @@ def require_json(request: Request) -> None:
         raise ApiError("unsupported-media-type", f"Content-Type {said}; it must be application/json.")
 
 
+OwnerDep = Annotated[str, Depends(get_owner)]
 ServicesDep = Annotated[Services, Depends(get_services)]
 JobId = Annotated[str, Depends(check_job_id)]
 JsonBody = Depends(require_json)

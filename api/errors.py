@@ -81,6 +81,12 @@ KINDS: tuple[Kind, ...] = (
         "GET /v1/jobs/ID/artifacts lists a job's files; they appear once it has succeeded.",
     ),
     Kind(
+        "resource-not-found",
+        404,
+        "There is no such thing",
+        "GET the list that it would be in: schedules, slots, models or calibration sets.",
+    ),
+    Kind(
         "method-not-allowed",
         405,
         "The address does not take this method",
@@ -91,6 +97,15 @@ KINDS: tuple[Kind, ...] = (
         409,
         "The job's status does not allow this",
         "Cancel takes unfinished jobs; retry takes failed, timed out and canceled ones.",
+    ),
+    Kind(
+        "conflict", 409, "The state of things does not allow this", "The detail says which, and what helps."
+    ),
+    Kind(
+        "version-conflict",
+        412,
+        "It has changed since it was read",
+        "Get it again, look at what changed, and send its new ETag as If-Match.",
     ),
     Kind("too-large", 413, "The body is too large", "A job is a few kilobytes; its data is named, not sent."),
     Kind(
@@ -134,6 +149,12 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("output-refused", 422, "The output cannot be written there", "Name another place."),
     Kind("input-refused", 422, "This input cannot be worked on", "Each entry of errors says why."),
+    Kind(
+        "precondition-required",
+        428,
+        "A change must say what it is based on",
+        "Send the ETag of what was read as If-Match.",
+    ),
     Kind("too-many-requests", 429, "Too many requests", "Wait as long as Retry-After says.", RETRY_SECONDS),
     Kind(
         "internal-error",
@@ -170,6 +191,9 @@ _DOMAIN: tuple[tuple[type[Exception], str], ...] = (
     (jobs.JobNotFound, "job-not-found"),
     (jobs.ArtifactNotFound, "artifact-not-found"),
     (jobs.IllegalTransition, "illegal-transition"),
+    (jobs.ResourceNotFound, "resource-not-found"),
+    (jobs.Conflict, "conflict"),
+    (jobs.VersionConflict, "version-conflict"),
     (jobs.StoreUnavailable, "store-unavailable"),
     *((cls, "database-unavailable") for cls in OUTAGES),
 )

@@ -16,12 +16,11 @@ from api import errors, middleware, openapi
 from api.dashboard import routes as dashboard
 from api.dashboard.story import StoryBook
 from api.deps import Services
-from api.routes import events, files, jobs, logs, system
+from api.routes import calibration_sets, events, files, jobs, logs, models, schedules, slots, system
 from api.schemas import ProblemOut
-from trsp_core.preflight import preflight
 from trsp_jobs.db import make_engine, session_factory
 from trsp_jobs.dispatch import CeleryDispatcher
-from trsp_jobs.settings import Settings, source_policy
+from trsp_jobs.settings import Settings
 from trsp_jobs.storage import store_of
 
 MAX_BODY_BYTES = 1 << 20
@@ -81,19 +80,17 @@ def describe_app() -> dict[str, Any]:
 
 def add_routes(app: FastAPI) -> None:
     """Register every resource."""
-    for router in (jobs.router, events.router, files.router, logs.router, system.router, dashboard.router):
-        app.include_router(router)
+    for module in (jobs, events, files, logs, schedules, slots, models, calibration_sets, system, dashboard):
+        app.include_router(module.router)
 
 
 def make_services(settings: Settings) -> Services:
     """Return what the process works with; nothing is connected yet."""
-    policy = source_policy(settings)
     return Services(
         settings=settings,
         sessions=session_factory(make_engine(settings.database_url, pool_size=10)),
         store=store_of(settings),
         dispatcher=CeleryDispatcher(settings.broker_url, queue=settings.queue),
-        preflight=lambda spec: preflight(spec, policy),
     )
 
 
@@ -115,7 +112,11 @@ def _middleware(settings: Settings) -> list[Middleware]:
         Middleware(middleware.RequestId),
         Middleware(errors.UnexpectedErrors),
         Middleware(middleware.Gate, checks=tuple(checks)),
-        Middleware(middleware.BodyLimit, limit=MAX_BODY_BYTES),
+        Middleware(
+            middleware.BodyLimit,
+            limit=MAX_BODY_BYTES,
+            larger={calibration_sets.UPLOAD_PATH: settings.upload_limit_bytes},
+        ),
     ]
 
 

@@ -32,17 +32,9 @@ def create(body: JobBody, services: ServicesDep, response: Response) -> JobOut:
     The answer does not wait for a worker, nor for the broker: a job whose ring was lost is rung again.
     """
     submission = Submission.from_dict(body.root)
-    services.preflight(submission.spec)
+    spec = services.admit(submission.spec).spec
     with services.session() as session:
-        job = service.submit(
-            session,
-            submission.spec,
-            labels=dict(submission.options.labels),
-            priority=submission.options.priority,
-            queue_deadline=submission.options.queue_deadline,
-            run_deadline=submission.options.run_deadline,
-            settings=services.settings,
-        )
+        job = service.submit(session, spec, **submission.options.to_dict(), settings=services.settings)
         session.flush()
         shown = _show(session, job)
     services.ring(job.id)
@@ -54,7 +46,8 @@ def create(body: JobBody, services: ServicesDep, response: Response) -> JobOut:
 def validate(body: JobBody, services: ServicesDep) -> PreflightOut:
     """Say which layers it is about and what it needs; refuse what `POST /v1/jobs` would refuse."""
     submission = Submission.from_dict(body.root)
-    return PreflightOut.of(submission.spec, services.preflight(submission.spec))
+    admitted = services.admit(submission.spec)
+    return PreflightOut.of(admitted.spec, admitted.preflight)
 
 
 @router.get("", summary="List jobs, newest first")

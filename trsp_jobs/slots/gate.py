@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trsp_core.errors import InvalidSpec, Problem
-from trsp_core.options import option, read
+from trsp_core.options import Rule, convert, option, read
 from trsp_jobs.slots.figures import Figures, Perplexity, Speed
 
 SLOT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -32,23 +32,16 @@ def read_slot_name(value: Any, pointer: str) -> str:
     raise InvalidSpec(Problem(pointer, f"is no slot's name; give {SLOT_FORM}.", str(value)[:80], SLOT_FORM))
 
 
-def _read_margins(value: Any, pointer: str) -> dict[str, float]:
+def _read_margins(value: Any, pointer: str) -> dict[str, float] | None:
+    if value is None:
+        return None
     if not isinstance(value, Mapping) or len(value) > MOST_SETS:
         allowed = f"an object of at most {MOST_SETS} numbers"
         raise InvalidSpec(Problem(pointer, f"must be {allowed}, by the names of sets.", None, allowed))
-    return {name: _Margin(share=_number(share, f"{pointer}/{name}")).share for name, share in value.items()}
+    return {name: convert(share, float, _MARGIN, f"{pointer}/{name}") for name, share in value.items()}
 
 
-def _number(value: Any, pointer: str) -> float:
-    try:
-        return read(_Margin, {"share": value}, "").share
-    except InvalidSpec as error:
-        raise InvalidSpec(*(Problem(pointer, item.message, item.value) for item in error.problems)) from error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Margin:
-    share: float = option(0.0, about="Share.", at_least=0, at_most=10)
+_MARGIN = Rule(about="Margin of one set, as a share.", at_least=0, at_most=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +60,16 @@ class Offer:
         at_least=0,
         at_most=10,
     )
-    perplexity_of: Mapping[str, float] = option(
+    perplexity_of: Mapping[str, float] | None = option(
         None,
         about="Other margins for single sets, by name.",
         reader=_read_margins,
-        shape={"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 10}},
+        shape={
+            "anyOf": [
+                {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 10}},
+                {"type": "null"},
+            ]
+        },
     )
     speed: float = option(
         0.05,
@@ -87,7 +85,7 @@ class Offer:
         Raises:
             InvalidSpec: With one problem for every wrong field.
         """
-        return read(cls, {"perplexity_of": {}, **data} if isinstance(data, Mapping) else data, pointer)
+        return read(cls, data, pointer)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, every margin with its value."""
@@ -151,7 +149,7 @@ def compare(offer: Offer, current: Figures | None, new: Figures) -> Verdict:
 
 
 def _perplexity(offer: Offer, name: str, current: Perplexity, new: Perplexity | None) -> Line:
-    limit = current.pruned * (1 + offer.perplexity_of.get(name, offer.perplexity))
+    limit = current.pruned * (1 + (offer.perplexity_of or {}).get(name, offer.perplexity))
     figure = f"perplexity/{name}"
     if new is None:
         return Line(figure, current.pruned, None, limit, False, "was not measured")

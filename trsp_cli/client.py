@@ -22,6 +22,8 @@ from urllib.parse import quote
 
 import httpx
 
+from trsp_cli.resources import InputCalls, ScheduleCalls, SlotCalls
+
 PAUSE_SECONDS = 0.5
 """Between two tries, and between two looks."""
 FINAL = frozenset({"succeeded", "failed", "canceled", "timed_out"})
@@ -73,7 +75,7 @@ class Event:
     data: Json
 
 
-class Client:
+class Client(ScheduleCalls, SlotCalls, InputCalls):
     """The service at one address. Calls raise `Unreachable` or `Refused`, never a transport's own error."""
 
     def __init__(

@@ -64,7 +64,7 @@ def submit(
     if (model is None) == (spec is None):
         raise Usage(Problem("MODEL", "give either a model, or the whole job by --spec."))
     if spec is not None:
-        body = _read_spec(spec)
+        body = read_spec(spec)
     else:
         if calibration is None:
             raise Usage(Problem("--calibration", "is required, such as --calibration python-docs."))
@@ -90,7 +90,12 @@ def submit(
             output.result(job, lambda console: _show_submitted(console, client, job))
 
 
-def _read_spec(path: Path) -> dict[str, Any]:
+def read_spec(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        Usage: If the file holds none.
+    """
     try:
         data = json.loads(path.read_text())
     except (OSError, ValueError) as error:

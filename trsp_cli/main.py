@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from trsp_cli import jobs, local
+from trsp_cli import calibration, jobs, local, models, schedules
 from trsp_cli.demo import demo
 from trsp_cli.doctor import doctor
 from trsp_cli.export import export
@@ -35,6 +35,9 @@ local.register(app)
 app.command()(export)
 app.command()(replay)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(schedules.app, name="schedules")
+app.add_typer(models.app, name="models")
+app.add_typer(calibration.app, name="calibration")
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """What typer raises for a wrong command line; it has no public name of its own."""

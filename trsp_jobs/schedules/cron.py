@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import islice
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -61,8 +62,14 @@ class Cron:
         return list(islice(self.after(moment), PREVIEWED))
 
 
+@cache
+def _known_zones() -> frozenset[str]:
+    """Return the zones of this machine; looking for them reads hundreds of files."""
+    return frozenset(available_timezones())
+
+
 def _zone_problems(zone: str) -> tuple[Problem, ...]:
-    known = available_timezones()
+    known = _known_zones()
     if zone in known:
         return ()
     message = f"is {zone[:80]!r}, which is no IANA time zone; give one such as UTC or Europe/Berlin."

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import and_, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from trsp_jobs.slots.rows import Publication, Slot, SlotDecision
+
+_other = aliased(Publication)
 
 
 def lock_slot(session: Session, name: str, owner: str) -> Slot:
@@ -31,17 +33,14 @@ def current(session: Session, slot: str) -> Publication | None:
 
 def slots_of(session: Session, job_id: str) -> Sequence[str]:
     """Return the slots whose current result is a job's."""
-    top = select(Publication.slot, func.max(Publication.place).label("place")).group_by(Publication.slot)
-    tops = top.subquery()
-    query = select(Publication.slot).join(
-        tops, and_(tops.c.slot == Publication.slot, tops.c.place == Publication.place)
-    )
+    top = select(func.max(_other.place)).where(_other.slot == Publication.slot).scalar_subquery()
+    query = select(Publication.slot).where(Publication.place == top)
     return session.scalars(query.where(Publication.job_id == job_id).order_by(Publication.slot)).all()
 
 
 def list_slots(session: Session, after: str | None, limit: int) -> Sequence[tuple[Slot, Publication | None]]:
     """Return slots by name, those after the name `after`, each with its current result."""
-    top = select(func.max(Publication.place)).where(Publication.slot == Slot.name).scalar_subquery()
+    top = select(func.max(_other.place)).where(_other.slot == Slot.name).correlate(Slot).scalar_subquery()
     query = (
         select(Slot, Publication)
         .outerjoin(Publication, and_(Publication.slot == Slot.name, Publication.place == top))

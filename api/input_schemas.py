@@ -57,7 +57,7 @@ class CalibrationSetOut(FromRow):
     @classmethod
     def of(cls, row: CalibrationSet) -> Self:
         """Return a row as the client sees it."""
-        names = [name for name in cls.model_fields if name != "reference"]
+        names = [name for name in cls.model_fields if name not in ("reference", "used_by")]
         return cls(**{name: getattr(row, name) for name in names}, reference=f"upload:{row.id}")
 
 

@@ -119,7 +119,7 @@ def test_the_history_comes_in_parts(api: Api) -> None:
 def test_delete_and_what_is_not_there(api: Api) -> None:
     made = create(api)
     assert api.client.delete(f"/v1/schedules/{made['id']}").status_code == 204
-    for name in (made["id"], NOBODY, "..%2f..%2fetc", "x"):
+    for name in (made["id"], NOBODY, "..%5c..%5cetc", "x"):
         assert is_problem(api.client.get(f"/v1/schedules/{name}"), 404, "resource-not-found")
     for verb in ("pause", "resume", "run-now"):
         assert api.client.post(f"/v1/schedules/{NOBODY}/{verb}").status_code == 404

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,8 @@ def find_uploads(session: Session, spec: Mapping[str, Any]) -> list[CalibrationS
     ]
     for row in rows:
         if row.deleted_at is not None:
-            message = (
-                f"upload:{row.id} was deleted at {row.deleted_at:%Y-%m-%d %H:%M} UTC by {row.deleted_by}."
-            )
+            when = row.deleted_at.astimezone(UTC)
+            message = f"upload:{row.id} was deleted at {when:%Y-%m-%d %H:%M} UTC by {row.deleted_by}."
             raise CalibrationRefused(Problem("/calibration/set", message, row.id))
     return rows
 

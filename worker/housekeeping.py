@@ -26,7 +26,7 @@ from trsp_jobs.storage import ArtifactStore
 from worker.persistence import pauses
 from worker.publisher import publish_logs
 from worker.runtime import make_runtime, read_settings
-from worker.scratch import idle_folders
+from worker.scratch import idle_folders, remove_old
 from worker.ticking import Ticker
 
 log = structlog.get_logger(__name__)
@@ -110,7 +110,8 @@ class Housekeeper:
             )
 
     def _erase(self) -> None:
-        """Finish what deleted and broken-off uploads left in the store."""
+        """Finish what deleted and broken-off uploads left, here and in the store."""
+        remove_old(self._settings.upload_dir, calibration_sets.ABANDONED_SECONDS)
         try:
             for set_id in calibration_sets.erase(self._sessions, self._store):
                 log.info("uploaded text erased", set=set_id)

@@ -141,6 +141,18 @@ def idle_folders(work_dir: Path, seconds: float) -> list[Scratch]:
     return [Scratch(path) for path in found if path.stat().st_mtime < oldest]
 
 
+def remove_old(folder: Path, seconds: float) -> None:
+    """Remove what lies in a folder and was not written to for so many seconds."""
+    oldest = time.time() - seconds
+    for path in folder.glob("*"):
+        if path.stat().st_mtime >= oldest:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _is_plain(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and not path.name.endswith(".part")
 

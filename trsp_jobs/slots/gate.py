@@ -38,7 +38,13 @@ def _read_margins(value: Any, pointer: str) -> dict[str, float] | None:
     if not isinstance(value, Mapping) or len(value) > MOST_SETS:
         allowed = f"an object of at most {MOST_SETS} numbers"
         raise InvalidSpec(Problem(pointer, f"must be {allowed}, by the names of sets.", None, allowed))
-    return {name: convert(share, float, _MARGIN, f"{pointer}/{name}") for name, share in value.items()}
+    return {
+        name: convert(share, float, _MARGIN, f"{pointer}/{_escape(name)}") for name, share in value.items()
+    }
+
+
+def _escape(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 _MARGIN = Rule(about="Margin of one set, as a share.", at_least=0, at_most=10)

@@ -116,6 +116,7 @@ def test_a_wider_margin_never_refuses_what_a_narrower_one_takes(
         ({"slot": "s", "perplexity": -0.1}, "/perplexity"),
         ({"slot": "s", "speed": 1}, "/speed"),
         ({"slot": "s", "perplexity_of": {"ptb": "x"}}, "/perplexity_of/ptb"),
+        ({"slot": "s", "perplexity_of": {"text:/a": 11}}, "/perplexity_of/text:~1a"),
         ({"slot": "s", "perplexity_of": 3}, "/perplexity_of"),
         ({"slot": "s", "margin": 1}, "/margin"),
         ("s", ""),

@@ -19,6 +19,7 @@ def body_of(job: models.Job) -> dict[str, Any]:
         "queue_deadline": job.queue_deadline,
         "run_deadline": job.run_deadline,
         "webhook": job.webhook_id,
+        "publish": job.publish,
     }
     return {**job.spec, **{name: value for name, value in options.items() if value is not None}}
 

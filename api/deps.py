@@ -16,12 +16,12 @@ from sqlalchemy.orm import Session, sessionmaker
 from api.auditing import Audited
 from api.errors import ApiError
 from trsp_core.config import CompressionSpec
-from trsp_core.preflight import Preflight
 from trsp_jobs import service
 from trsp_jobs.callers import Caller
 from trsp_jobs.db import OUTAGES, session_scope
 from trsp_jobs.dispatch import Dispatcher
-from trsp_jobs.errors import BrokerUnavailable, JobNotFound
+from trsp_jobs.errors import BrokerUnavailable, JobNotFound, ResourceNotFound
+from trsp_jobs.inputs.admission import Admitted, admit
 from trsp_jobs.settings import Settings
 from trsp_jobs.storage import ArtifactStore
 
@@ -32,6 +32,14 @@ log = structlog.get_logger(__name__)
 
 class MissingKey(ValueError):
     """The API is to be started in a way in which nobody could ever come in."""
+
+
+class Owned(Protocol):
+    """What belongs to somebody."""
+
+    @property
+    def owner(self) -> str:
+        """Whose it is."""
 
 
 class Bell(Dispatcher, Protocol):
@@ -46,7 +54,6 @@ class Services:
     """What this process works with, made once at its start.
 
     Attributes:
-        preflight: Judges a spec without loading anything; raises `InputRefused`.
         stopping: Set when the server is told to stop, so that open event streams end.
     """
 
@@ -54,7 +61,6 @@ class Services:
     sessions: sessionmaker[Session]
     store: ArtifactStore
     dispatcher: Bell
-    preflight: Callable[[CompressionSpec], Preflight]
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -81,6 +87,14 @@ class Services:
     def close(self) -> None:
         """Give the connections to the database back."""
         self.sessions.kw["bind"].dispose()
+
+    def admit(self, spec: CompressionSpec, caller: Caller) -> Admitted:
+        """Judge a caller's spec without loading anything, and pin its model.
+
+        Raises:
+            InputRefused: With every problem found.
+        """
+        return admit(self.sessions, spec, self.settings, caller)
 
     def ring(self, job_id: str) -> None:
         """Ring the broker for a committed job and note that; what fails here is made good by housekeeping."""
@@ -122,6 +136,26 @@ def check_job_id(
         if not caller.sees(owner):
             raise JobNotFound(job_id)
     return job_id
+
+
+def refuse_foreign(
+    services: Services, caller: Caller, kind: str, name: str, find: Callable[[Session], Owned]
+) -> None:
+    """Refuse what is somebody else's as if it were not there.
+
+    Args:
+        kind: What it is, in words.
+        name: Its id or name.
+        find: Returns it, or raises that it is not there.
+
+    Raises:
+        ResourceNotFound: If it is somebody else's.
+    """
+    if caller.visible_owner is not None:
+        with session_scope(services.sessions) as session:
+            owner = find(session).owner
+        if not caller.sees(owner):
+            raise ResourceNotFound(kind, name)
 
 
 def require_json(request: Request) -> None:

@@ -94,6 +94,12 @@ KINDS: tuple[Kind, ...] = (
         "GET /v1/webhooks lists the webhooks, GET /v1/webhooks/ID/deliveries what was sent to one.",
     ),
     Kind(
+        "resource-not-found",
+        404,
+        "There is no such thing",
+        "GET the list that it would be in: schedules, slots, models or calibration sets.",
+    ),
+    Kind(
         "method-not-allowed",
         405,
         "The address does not take this method",
@@ -114,10 +120,13 @@ KINDS: tuple[Kind, ...] = (
         RETRY_SECONDS,
     ),
     Kind(
+        "conflict", 409, "The state of things does not allow this", "The detail says which, and what helps."
+    ),
+    Kind(
         "version-conflict",
         412,
-        "The job has changed",
-        "Get the job, look at what changed, and send its new ETag as If-Match.",
+        "It has changed since it was read",
+        "Get it again, look at what changed, and send its new ETag as If-Match.",
     ),
     Kind("too-large", 413, "The body is too large", "A job is a few kilobytes; its data is named, not sent."),
     Kind(
@@ -174,6 +183,12 @@ KINDS: tuple[Kind, ...] = (
         "Wait until some of its jobs have begun or are deleted, or ask whoever made the key for more.",
         QUOTA_SECONDS,
     ),
+    Kind(
+        "precondition-required",
+        428,
+        "A change must say what it is based on",
+        "Send the ETag of what was read as If-Match.",
+    ),
     Kind("too-many-requests", 429, "Too many requests", "Wait as long as Retry-After says.", RETRY_SECONDS),
     Kind(
         "internal-error",
@@ -217,6 +232,8 @@ _DOMAIN: tuple[tuple[type[Exception], str], ...] = (
     (jobs.KeyNotFound, "key-not-found"),
     (jobs.WebhookNotFound, "webhook-not-found"),
     (jobs.QuotaExceeded, "quota-exceeded"),
+    (jobs.ResourceNotFound, "resource-not-found"),
+    (jobs.Conflict, "conflict"),
     (jobs.StoreUnavailable, "store-unavailable"),
     *((cls, "database-unavailable") for cls in OUTAGES),
 )

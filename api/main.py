@@ -19,12 +19,25 @@ from api.dashboard import routes as dashboard
 from api.dashboard.story import StoryBook
 from api.deps import MissingKey, Services
 from api.live import Live
-from api.routes import audit, compare, events, files, jobs, keys, logs, system, webhooks
+from api.routes import (
+    audit,
+    calibration_sets,
+    compare,
+    events,
+    files,
+    jobs,
+    keys,
+    logs,
+    models,
+    schedules,
+    slots,
+    system,
+    webhooks,
+)
 from api.schemas import ProblemOut
-from trsp_core.preflight import preflight
 from trsp_jobs.db import make_engine, session_factory
 from trsp_jobs.dispatch import CeleryDispatcher
-from trsp_jobs.settings import Settings, source_policy
+from trsp_jobs.settings import Settings
 from trsp_jobs.storage import store_of
 
 MAX_BODY_BYTES = 1 << 20
@@ -82,19 +95,19 @@ def describe_app() -> dict[str, Any]:
 
 def add_routes(app: FastAPI) -> None:
     """Register every resource."""
-    for part in (jobs, compare, events, files, logs, keys, webhooks, audit, system, dashboard, login):
+    for part in (jobs, compare, events, files, logs, schedules, slots, models, calibration_sets):
+        app.include_router(part.router)
+    for part in (keys, webhooks, audit, system, dashboard, login):
         app.include_router(part.router)
 
 
 def make_services(settings: Settings) -> Services:
     """Return what the process works with; nothing is connected yet."""
-    policy = source_policy(settings)
     return Services(
         settings=settings,
         sessions=session_factory(make_engine(settings.database_url, pool_size=10)),
         store=store_of(settings),
         dispatcher=CeleryDispatcher(settings.broker_url, queue=settings.queue),
-        preflight=lambda spec: preflight(spec, policy),
     )
 
 
@@ -115,7 +128,11 @@ def _middleware(settings: Settings, authenticator: Authenticator) -> list[Middle
         Middleware(errors.UnexpectedErrors),
         Middleware(middleware.Gate, checks=tuple(checks)),
         Middleware(Authentication, authenticator=authenticator),
-        Middleware(middleware.BodyLimit, limit=MAX_BODY_BYTES),
+        Middleware(
+            middleware.BodyLimit,
+            limit=MAX_BODY_BYTES,
+            larger={calibration_sets.UPLOAD_PATH: settings.upload_limit_bytes},
+        ),
     ]
 
 

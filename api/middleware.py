@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -114,20 +114,25 @@ def site_check(scope: Scope, headers: Headers) -> ApiError | None:
 
 
 class BodyLimit:
-    """Refuses bodies over a number of bytes, by their announced length or as they arrive."""
+    """Refuses bodies over a number of bytes, by their announced length or as they arrive.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    `larger` has other limits for single paths.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, larger: Mapping[str, int]) -> None:
         self.app = app
         self.limit = limit
+        self.larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its bytes counted."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        limit = self.larger.get(scope["path"], self.limit)
         announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdigit() and int(announced) > self.limit:
-            await send_problem(self._error(), scope, receive, send)
+        if announced.isdigit() and int(announced) > limit:
+            await send_problem(_too_large(limit), scope, receive, send)
             return
         seen = 0
 
@@ -135,11 +140,12 @@ class BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.limit:
-                raise self._error()
+            if seen > limit:
+                raise _too_large(limit)
             return message
 
         await self.app(scope, counted, send)
 
-    def _error(self) -> ApiError:
-        return ApiError("too-large", f"The body is larger than {self.limit} bytes.")
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError("too-large", f"The body is larger than {limit} bytes.")

@@ -92,6 +92,10 @@ class JobOut(FromRow):
     priority: int
     queue_deadline: float | None
     run_deadline: float | None
+    publish: dict[str, Any] | None = Field(
+        description="The slot that the result is offered to, and the margins of the gate."
+    )
+    schedule_id: str | None = Field(description="The schedule that made it.")
     attempt: int = Field(description="Number of the latest attempt, 0 before the first.")
     max_attempts: int
     error: dict[str, Any] | None = Field(description="Code, message, problems and suggestion of the failure.")

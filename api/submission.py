@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from trsp_core.config import CompressionSpec, spec_schema
 from trsp_core.errors import InvalidSpec, Problem, closest
 from trsp_core.options import option, read, schema
+from trsp_jobs.slots.gate import Offer
 
 MAX_LABELS = 32
 MAX_SECONDS = 90 * 24 * 3600
@@ -36,6 +37,10 @@ def _label_problem(name: str, text: Any, pointer: str) -> Problem | None:
     if not isinstance(text, str) or len(text) > 256:
         return Problem(f"{pointer}/{name.replace('/', '~1')}", "must be a text of at most 256 characters.")
     return None
+
+
+def _read_offer(value: Any, pointer: str) -> Offer | None:
+    return None if value is None else Offer.from_dict(value, pointer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +72,16 @@ class ServiceOptions:
         None,
         about="Id of a webhook of yours, wh_…, that hears of this job's end whatever else it listens to.",
     )
+    publish: Offer | None = option(
+        None,
+        about="Slot that the result is offered to; it takes the slot unless it is worse by more than the margins.",
+        reader=_read_offer,
+        shape={"anyOf": [schema(Offer), {"type": "null"}]},
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as JSON, by the names of `service.submit`."""
+        return {**asdict(self), "publish": None if self.publish is None else self.publish.to_dict()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

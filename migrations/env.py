@@ -8,9 +8,12 @@ from alembic import context
 from sqlalchemy import create_engine, pool, text
 
 from trsp_jobs import access_models, log_pieces, stored_answers, webhook_models
+from trsp_jobs.inputs import rows as input_rows
 from trsp_jobs.models import Base
+from trsp_jobs.schedules import rows as schedule_rows
+from trsp_jobs.slots import rows as slot_rows
 
-TABLES = (access_models, log_pieces, stored_answers, webhook_models)
+TABLES = (access_models, input_rows, log_pieces, schedule_rows, slot_rows, stored_answers, webhook_models)
 """Imported so that `Base` knows their tables."""
 
 _LOCK = 7_385_209_174

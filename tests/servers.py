@@ -84,7 +84,8 @@ class Postgres:
         """Remove all rows from the tests' database, whoever is connected to it."""
         self.throw_out()
         self.run(
-            "TRUNCATE jobs, worker_nodes, stored_answers, api_keys, webhooks, audit CASCADE",
+            "TRUNCATE jobs, worker_nodes, stored_answers, api_keys, webhooks, audit, schedules, slots,"
+            " registered_models, calibration_sets CASCADE",
             database=_DATABASE,
         )
 

@@ -22,6 +22,7 @@ from urllib.parse import quote
 import httpx
 
 from trsp_cli.access_calls import AccessCalls
+from trsp_cli.resources import InputCalls, ScheduleCalls, SlotCalls
 from trsp_cli.transport import BrokenDownload, Json, Refused, ServiceError, Transport, Unreachable
 
 __all__ = ["FINAL", "BrokenDownload", "Client", "Event", "Refused", "ServiceError", "Unreachable", "inside"]
@@ -44,7 +45,7 @@ class Event:
     data: Json
 
 
-class Client(AccessCalls):
+class Client(AccessCalls, ScheduleCalls, SlotCalls, InputCalls):
     """The service at one address. Calls raise `Unreachable` or `Refused`, never a transport's own error."""
 
     def __init__(

@@ -69,7 +69,7 @@ def submit(
     if (model is None) == (spec is None):
         raise Usage(Problem("MODEL", "give either a model, or the whole job by --spec."))
     if spec is not None:
-        body = _read_spec(spec)
+        body = read_spec(spec)
     else:
         if calibration is None:
             raise Usage(Problem("--calibration", "is required, such as --calibration python-docs."))
@@ -95,7 +95,12 @@ def submit(
             output.result(job, lambda console: _show_submitted(console, client, job))
 
 
-def _read_spec(path: Path) -> dict[str, Any]:
+def read_spec(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        Usage: If the file holds none.
+    """
     try:
         data = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -266,7 +271,7 @@ def clone(
     key: Key = None,
 ) -> None:
     """Create a job like another, with some fields changed."""
-    changes = words.with_settings(_read_spec(spec) if spec else {}, settings)
+    changes = words.with_settings(read_spec(spec) if spec else {}, settings)
     output: Output = context.obj
     with connect(url, key) as client:
         job = client.clone(job_id, changes, idempotency_key=once)

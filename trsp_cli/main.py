@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from trsp_cli import jobs, keys, local, webhooks
+from trsp_cli import calibration, jobs, keys, local, models, schedules, webhooks
 from trsp_cli.compare import compare
 from trsp_cli.demo import demo
 from trsp_cli.doctor import doctor
@@ -39,6 +39,9 @@ app.command()(replay)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(schedules.app, name="schedules")
+app.add_typer(models.app, name="models")
+app.add_typer(calibration.app, name="calibration")
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """What typer raises for a wrong command line; it has no public name of its own."""

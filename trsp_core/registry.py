@@ -51,11 +51,18 @@ class MethodEntry:
 
 @dataclass(frozen=True, slots=True)
 class SetEntry:
-    """A kind of calibration set: its reader's address, and whether a name takes an argument and needs the hub."""
+    """A kind of calibration set.
+
+    Attributes:
+        target: Address of its reader.
+        summary: What it is, a few words.
+        argument: What stands after the colon of its name, such as FILE; empty where nothing does.
+        needs_hub: Whether it comes from the hub unless a local copy is named.
+    """
 
     target: str
     summary: str
-    takes_argument: bool = False
+    argument: str = ""
     needs_hub: bool = False
 
 
@@ -163,16 +170,19 @@ CALIBRATION_SETS: Mapping[str, SetEntry] = {
         "trsp_core.calibration.python_docs:PythonDocs",
         "Python's own documentation, from the standard library",
     ),
-    "text": SetEntry("trsp_core.calibration.files:TextFile", "a plain text file", takes_argument=True),
+    "text": SetEntry("trsp_core.calibration.files:TextFile", "a plain text file", argument="FILE"),
     "jsonl": SetEntry(
         "trsp_core.calibration.files:JsonLines",
         "one JSON object a line; #FIELD, default text",
-        takes_argument=True,
+        argument="FILE",
     ),
     "parquet": SetEntry(
         "trsp_core.calibration.files:ParquetFile",
         "a parquet file; #COLUMN, default text",
-        takes_argument=True,
+        argument="FILE",
+    ),
+    "upload": SetEntry(
+        "trsp_core.calibration.uploads:Upload", "a text that was given to the service", argument="ID"
     ),
     "wikitext2": SetEntry("trsp_core.calibration.hub:WikiText2", "WikiText-2 raw", needs_hub=True),
     "ptb": SetEntry("trsp_core.calibration.hub:PennTreebank", "Penn Treebank", needs_hub=True),

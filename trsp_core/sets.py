@@ -1,4 +1,4 @@
-"""What a SET of the command line and the job spec means: `name`, `kind:FILE`, `kind:FILE#FIELD`, joined by `+`."""
+"""What a SET of the command line and the job spec means: `name`, `kind:FILE#FIELD`, `upload:ID`, joined by `+`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SetReference:
 
     Attributes:
         kind: Registered name.
-        argument: The file, for kinds that take one; else None.
+        argument: The file or the upload's id, for kinds that take one; else None.
         field: Field or column of the file that holds the text; None for the kind's default.
     """
 
@@ -52,11 +52,12 @@ def _split(text: str) -> list[str]:
 def _parse(text: str, pointer: str) -> SetReference:
     kind, colon, rest = text.partition(":")
     entry = find(CALIBRATION_SETS, kind, pointer, "calibration set")
-    if entry.takes_argument and not rest:
-        raise InvalidSpec(Problem(pointer, f"is {text!r}; {kind} needs a file: {kind}:FILE.", text))
-    if colon and not entry.takes_argument:
+    if entry.argument and not rest:
+        message = f"is {text!r}; it must name one: {kind}:{entry.argument}."
+        raise InvalidSpec(Problem(pointer, message, text))
+    if colon and not entry.argument:
         raise InvalidSpec(Problem(pointer, f"is {text!r}; {kind} takes no argument.", text))
-    if not entry.takes_argument:
+    if not entry.argument:
         return SetReference(kind)
     argument, _, field = rest.partition("#") if kind != "text" else (rest, "", "")
     return SetReference(kind, argument, field or None)

@@ -34,6 +34,11 @@ class Caller:
         """The one owner whose resources it reaches; None where it reaches everybody's."""
         return None if self.may(Scope.OWNERS_ALL) else self.owner
 
+    @property
+    def shared_owners(self) -> tuple[str, ...] | None:
+        """The owners whose models it may name: its own and the operator's, who shares his; None for everybody's."""
+        return None if self.visible_owner is None else (self.owner, OPERATOR_OWNER)
+
     def sees(self, owner: str) -> bool:
         """Tell whether it reaches an owner's resources."""
         return self.visible_owner in (None, owner)

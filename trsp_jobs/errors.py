@@ -3,15 +3,17 @@
 JobsError
 ├── JobNotFound             no job has this id
 ├── ArtifactNotFound        the job has no such file, or the store does not hold it
+├── ResourceNotFound        there is no such schedule, slot, model or calibration set
 ├── IllegalTransition       the job's status does not allow what was asked
 ├── WrongCursor             the cursor of a list is none, or belongs to another list
-├── VersionConflict         the job changed since the caller saw it; nothing was done
+├── VersionConflict         somebody else changed it since it was read; nothing was done
 ├── KeyReused               another request was answered under this idempotency key
 ├── KeyInUse                a request under this idempotency key is still being answered
 ├── KeyNotFound             no key has this id
 ├── WebhookNotFound         no webhook, or no delivery of it, has this id
 ├── AddressRefused          nothing is sent to this address
 ├── QuotaExceeded           the key holds as much as it may; trying again later may help
+├── Conflict                another state of things does not allow what was asked
 ├── LeaseLost               the writer no longer owns the attempt; nothing was written
 ├── StoreUnavailable        the artifact store does not answer; trying again may help
 └── BrokerUnavailable       the ring did not reach the broker; housekeeping rings again
@@ -46,6 +48,31 @@ class ArtifactNotFound(JobsError):
         return type(self), (self.path,)
 
 
+class ResourceNotFound(JobsError):
+    """There is no such schedule, slot, model or calibration set.
+
+    Attributes:
+        kind: What was looked for, in words.
+        name: Its id or name.
+    """
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"there is no {kind} {name!r}")
+        self.kind = kind
+        self.name = name
+
+    def __reduce__(self) -> tuple[type[ResourceNotFound], tuple[str, str]]:
+        return type(self), (self.kind, self.name)
+
+
+class Conflict(JobsError):
+    """Another state of things does not allow what was asked; the message says which and what helps."""
+
+
+class VersionConflict(JobsError):
+    """Somebody else changed it since it was read; nothing was done."""
+
+
 class IllegalTransition(JobsError):
     """The job's status does not allow what was asked.
 
@@ -65,10 +92,6 @@ class IllegalTransition(JobsError):
 
 class WrongCursor(JobsError):
     """The cursor of a list is none, or belongs to another list."""
-
-
-class VersionConflict(JobsError):
-    """The job changed since the caller saw it; nothing was done."""
 
 
 class KeyReused(JobsError):

@@ -48,6 +48,7 @@ class JobFilter:
         labels: All of these, each `NAME` or `NAME=VALUE`.
         created_after, created_before: Later, and earlier, than this; neither includes the moment itself.
         owner: Whose.
+        schedule: Made by this schedule.
     """
 
     statuses: Sequence[str] = ()
@@ -56,12 +57,15 @@ class JobFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     owner: str | None = None
+    schedule: str | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the filter as conditions on `Job`."""
         found = [_labelled(label) for label in self.labels]
         if self.owner is not None:
             found.append(Job.owner == self.owner)
+        if self.schedule is not None:
+            found.append(Job.schedule_id == self.schedule)
         if self.statuses:
             found.append(Job.status.in_(self.statuses))
         if self.model is not None:

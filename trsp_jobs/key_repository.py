@@ -26,6 +26,13 @@ def get_key(session: Session, key_id: str) -> ApiKey | None:
     return session.get(ApiKey, key_id)
 
 
+def why_ended(session: Session, key_id: str) -> str | None:
+    """Return why a key lets nobody in any more, None if it does."""
+    over = func.coalesce(ApiKey.expires_at <= func.now(), False)
+    row = session.execute(select(ApiKey.revoked_at, over).where(ApiKey.id == key_id)).one()
+    return "was revoked" if row[0] else "has expired" if row[1] else None
+
+
 def lock_key(session: Session, key_id: str) -> ApiKey | None:
     """Return a key and keep others from changing it, or counting for it, until the transaction ends."""
     query = select(ApiKey).where(ApiKey.id == key_id).with_for_update(key_share=True)

@@ -32,6 +32,7 @@ class Base(DeclarativeBase):
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB(none_as_null=True),
         dict[str, str]: JSONB(none_as_null=True),
+        list[dict[str, Any]]: JSONB(none_as_null=True),
     }
 
 
@@ -69,6 +70,8 @@ class Job(Base):
         owner: Whose it is; nobody else sees it.
         key_id: The key that it counts for; None for the operator's.
         webhook_id: The webhook that hears of its end whatever else it listens to.
+        schedule_id: The schedule that made it; it keeps its name when the schedule is deleted.
+        publish: The slot that its result is offered to and the margins, as `Offer.to_dict` gives them.
     """
 
     __tablename__ = "jobs"
@@ -86,6 +89,7 @@ class Job(Base):
         Index("ix_jobs_model_created_at_id", text("(spec ->> 'model')"), "created_at", "id"),
         Index("ix_jobs_owner_id", "owner", "id"),
         Index("ix_jobs_key_id_status", "key_id", "status"),
+        Index("ix_jobs_schedule", "schedule_id", "id", postgresql_where=text("schedule_id IS NOT NULL")),
     )
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
 
@@ -124,6 +128,8 @@ class Job(Base):
     owner: Mapped[str] = mapped_column(String(64), default=OPERATOR_OWNER, server_default=OPERATOR_OWNER)
     key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id"))
     webhook_id: Mapped[str | None] = mapped_column(ForeignKey("webhooks.id", ondelete="SET NULL"))
+    schedule_id: Mapped[str | None] = mapped_column(String(30))
+    publish: Mapped[dict[str, Any] | None]
 
 
 class Attempt(Base):

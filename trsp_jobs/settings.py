@@ -61,6 +61,13 @@ class Settings(BaseSettings):
         description="Folder with local copies of the hub's data sets (wikitext2/, ptb/, …), tried first.",
     )
 
+    registered_models_only: bool = Field(
+        False, description="Whether jobs may use registered models only: an allow-list that /v1/models fills."
+    )
+    upload_limit_bytes: int = Field(
+        1 << 30, description="Largest calibration text that may be uploaded, bytes.", ge=1
+    )
+
     host: str = Field("127.0.0.1", description="Address that the API binds.")
     port: int = Field(8000, description="Port that the API binds.", ge=0, le=65535)
     public_url: str | None = Field(None, description="Address under which people reach the API.")
@@ -124,6 +131,12 @@ class Settings(BaseSettings):
         60, description="Time after which a job that still waits is rung again, seconds.", gt=0
     )
 
+    misfire_seconds: float = Field(
+        60,
+        description="How late a schedule's time may be dealt with without counting as missed, seconds.",
+        ge=0,
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least weight of what is logged."
     )
@@ -145,6 +158,11 @@ class Settings(BaseSettings):
     def work_dir(self) -> Path:
         """Folder of the scratch folders, one a job."""
         return self.data_dir / "work"
+
+    @property
+    def upload_dir(self) -> Path:
+        """Folder of texts on their way into the store."""
+        return self.data_dir / "uploads"
 
     @property
     def cache_dir(self) -> Path:

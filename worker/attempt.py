@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy.orm import Session, sessionmaker
 
+from trsp_core.errors import CalibrationRefused
+from trsp_core.sources import UploadedText
 from trsp_jobs import db, service
 from trsp_jobs.errors import IllegalTransition, LeaseLost, StoreUnavailable
 from trsp_jobs.leases import AttemptEnd, Claim, JobError, PublishedFile
@@ -28,6 +30,7 @@ from worker.persistence import pauses, persist
 from worker.process import Child, s3_credentials
 from worker.publisher import publish_files, publish_logs, publish_results
 from worker.scratch import Scratch
+from worker.staging import fetch, find_uploads
 
 log = structlog.get_logger(__name__)
 
@@ -82,20 +85,47 @@ class AttemptRun:
 
     def _work(self, keeper: LeaseKeeper) -> Ending:
         try:
-            return self._run_child(keeper)
+            uploads = self._fetch_uploads(keeper)
+            if isinstance(uploads, Stop):
+                return judge(AttemptEnd(), uploads, None, out_of_memory=False)
+            return self._run_child(keeper, uploads)
+        except CalibrationRefused as error:
+            problems = tuple(problem.to_dict() for problem in error.problems)
+            return Ending(Outcome.FAILED, AttemptEnd(), JobError(error.code, str(error), problems))
         except OSError as error:
             log.exception("the worker could not run the child")
             problem = JobError("worker_failed", f"the worker could not run the job: {error}")
             return Ending(Outcome.CRASHED, AttemptEnd(), problem)
+        finally:
+            self._scratch.forget_uploads()
 
-    def _run_child(self, keeper: LeaseKeeper) -> Ending:
+    def _fetch_uploads(self, keeper: LeaseKeeper) -> dict[str, UploadedText] | Stop:
+        """Bring the uploaded texts here, again and again while the store is away; or say why that was stopped.
+
+        Raises:
+            CalibrationRefused: If a text is there no longer.
+        """
+        rows = persist(self._place.sessions, partial(find_uploads, spec=self._claim.spec))
+        following = pauses()
+        while True:
+            try:
+                return {row.id: fetch(self._place.store, row, self._scratch.uploads) for row in rows}
+            except StoreUnavailable as error:
+                log.warning("the store does not answer; tries again", error=str(error))
+                self._explain("the artifact store does not answer, reading the uploaded text is tried again")
+            stop = self._wait(keeper, following())
+            if stop is not None:
+                return stop
+
+    def _run_child(self, keeper: LeaseKeeper, uploads: Mapping[str, UploadedText]) -> Ending:
         settings = self._place.settings
-        self._scratch.prepare(self._request({}), fresh_after=self._claim.fresh_after)
+        self._scratch.prepare(self._request(uploads, {}), fresh_after=self._claim.fresh_after)
         if settings.s3_enabled and str(self._claim.spec["model"]).startswith("s3://"):
             fetching = self._run_program(keeper, FETCH_COMMAND, s3_credentials(os.environ))
             if fetching.outcome is not Outcome.DONE:
                 return fetching
-            self._scratch.write_request(self._request(json.loads(self._scratch.fetched.read_bytes())))
+            fetched = json.loads(self._scratch.fetched.read_bytes())
+            self._scratch.write_request(self._request(uploads, fetched))
         return self._run_program(keeper, self._place.command)
 
     def _run_program(
@@ -114,7 +144,7 @@ class AttemptRun:
         end = AttemptEnd(child.exit_code, child.peak_rss_bytes, self._scratch.checkpoint())
         return judge(end, stop, child.inbox.error, out_of_memory=out_of_memory_kills() != killed_before)
 
-    def _request(self, fetched: Mapping[str, str]) -> Mapping[str, Any]:
+    def _request(self, uploads: Mapping[str, UploadedText], fetched: Mapping[str, str]) -> Mapping[str, Any]:
         """Return what the next process is to do; `fetched` is what another has downloaded for it."""
         policy = source_policy(self._place.settings)
         return {
@@ -129,6 +159,10 @@ class AttemptRun:
                 "dataset_root": None if policy.dataset_root is None else str(policy.dataset_root),
                 "s3_enabled": policy.s3_enabled,
                 "fetched": dict(fetched),
+                "uploads": {
+                    name: {"kind": item.kind, "size": item.size, "path": str(item.path)}
+                    for name, item in uploads.items()
+                },
             },
         }
 
@@ -246,7 +280,7 @@ class AttemptRun:
             except StoreUnavailable as error:
                 log.warning("the store does not answer; tries again", error=str(error))
                 self._explain("the work is done; the artifact store does not answer, storing is tried again")
-            stop = self._wait_for_store(keeper, following())
+            stop = self._wait(keeper, following(), ignored=Stop.DEADLINE)
             if stop is Stop.LEASE_LOST:
                 raise LeaseLost(self._claim.job_id, self._claim.attempt)
             if stop is Stop.CANCEL:
@@ -254,12 +288,12 @@ class AttemptRun:
             if stop is Stop.SHUTDOWN:
                 return None
 
-    def _wait_for_store(self, keeper: LeaseKeeper, seconds: float) -> Stop | None:
+    def _wait(self, keeper: LeaseKeeper, seconds: float, *, ignored: Stop | None = None) -> Stop | None:
         """Wait, but not when there is a reason to stop; a deadline is none once the work is done."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             reason = self._reason_to_stop(keeper)
-            if reason not in (None, Stop.DEADLINE):
+            if reason not in (None, ignored):
                 return reason
             threading.Event().wait(_WATCH_SECONDS)
         return None

@@ -20,7 +20,7 @@ from typing import Any
 
 from trsp_core.errors import Cancelled, InputRefused, OutOfMemory, TrspError
 from trsp_core.progress import Progress
-from trsp_core.sources.policy import SourcePolicy
+from trsp_core.sources.policy import SourcePolicy, UploadedText
 from worker.ending import EXIT_CANCELED, EXIT_CRASHED, EXIT_DONE, EXIT_FAILED, EXIT_REFUSED
 
 
@@ -99,6 +99,10 @@ def read_policy(policy: Mapping[str, Any]) -> SourcePolicy:
         dataset_root=Path(policy["dataset_root"]) if policy["dataset_root"] else None,
         s3_enabled=policy["s3_enabled"],
         fetched=policy["fetched"],
+        uploads={
+            name: UploadedText(item["kind"], item["size"], Path(item["path"]))
+            for name, item in policy["uploads"].items()
+        },
     )
 
 

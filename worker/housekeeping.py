@@ -1,8 +1,8 @@
 """Keeps the house: `python -m worker.housekeeping`. Any number of these may run at once.
 
 Takes jobs from workers that gave no sign of life, rings for jobs whose ring was lost, ends jobs whose
-deadline passed in the queue, forgets workers that are gone, removes old scratch folders of this machine, and
-sends webhooks.
+deadline passed in the queue, forgets workers that are gone, removes deleted texts from the store and old scratch
+folders of this machine, turns the times of schedules into jobs, and sends webhooks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from trsp_jobs import db, logging, repository, service, stored_answers
 from trsp_jobs.dispatch import CeleryDispatcher, Dispatcher
 from trsp_jobs.errors import BrokerUnavailable, StoreUnavailable
+from trsp_jobs.inputs import calibration_sets
 from trsp_jobs.settings import Settings
 from trsp_jobs.storage import ArtifactStore
 from trsp_jobs.webhooks import SEND_SECONDS
@@ -27,9 +28,13 @@ from worker.courier import Courier
 from worker.persistence import pauses
 from worker.publisher import publish_logs
 from worker.runtime import make_runtime, read_settings
-from worker.scratch import Scratch, idle_folders
+from worker.scratch import Scratch, idle_folders, remove_old
+from worker.ticking import Ticker
 
 log = structlog.get_logger(__name__)
+
+_TICKER_SECONDS = 5
+"""How long the end waits for a tick that is under way; one that is cut off has changed nothing."""
 
 
 class Doorbell(Dispatcher, Protocol):
@@ -81,6 +86,7 @@ class Housekeeper:
             service.forget_gone_workers(session)
             stored_answers.forget_old(session)
         self._ring()
+        self._erase()
         self._sweep()
 
     def _do(self, what: str, action: Callable[[Session], Sequence[str]]) -> None:
@@ -105,6 +111,15 @@ class Housekeeper:
             return service.due_rings(
                 session, pending=pending, ring_again_seconds=self._settings.ring_again_seconds
             )
+
+    def _erase(self) -> None:
+        """Finish what deleted and broken-off uploads left, here and in the store."""
+        remove_old(self._settings.upload_dir, calibration_sets.ABANDONED_SECONDS)
+        try:
+            for set_id in calibration_sets.erase(self._sessions, self._store):
+                log.info("uploaded text erased", set=set_id)
+        except StoreUnavailable as error:
+            log.warning("the store does not answer; erases later", error=str(error))
 
     def _sweep(self) -> None:
         """Remove scratch folders of jobs that ended long ago, once their logs are stored."""
@@ -162,7 +177,12 @@ def main() -> int:
     bell = CeleryDispatcher(settings.broker_url, queue=settings.queue)
     log.info("housekeeping began")
     courier = start_courier(settings, runtime.sessions, ended)
+    ticker = threading.Thread(
+        target=Ticker(settings, runtime.sessions, bell).run, args=(ended,), name="ticker", daemon=True
+    )
+    ticker.start()
     Housekeeper(settings, runtime.sessions, runtime.store, bell).run(ended)
+    ticker.join(_TICKER_SECONDS)
     if courier is not None:
         courier.join(SEND_SECONDS)
     bell.close()

@@ -5,6 +5,7 @@ data_dir/work/JOB/
   fetched.json      revision of the model that was downloaded for it
   child.json        which process group works on it
   attempts/N.log    output of each attempt
+  uploads/          uploaded texts that the job names, only while an attempt runs
   tmp/              the child's TMPDIR, empty at the start of each attempt
   out/              the child's work folder: result and checkpoint
 """
@@ -43,6 +44,15 @@ class Scratch:
     def tmp(self) -> Path:
         """The child's temporary folder."""
         return self.root / "tmp"
+
+    @property
+    def uploads(self) -> Path:
+        """Uploaded texts that the child may read."""
+        return self.root / "uploads"
+
+    def forget_uploads(self) -> None:
+        """Remove the uploaded texts: a deleted one must not live on in a scratch folder."""
+        shutil.rmtree(self.uploads, ignore_errors=True)
 
     @property
     def request(self) -> Path:
@@ -171,6 +181,18 @@ def idle_folders(work_dir: Path, seconds: float) -> list[Scratch]:
     oldest = time.time() - seconds
     found = (path for path in work_dir.iterdir() if path.is_dir() and path.name.startswith("job_"))
     return [Scratch(path) for path in found if path.stat().st_mtime < oldest]
+
+
+def remove_old(folder: Path, seconds: float) -> None:
+    """Remove what lies in a folder and was not written to for so many seconds."""
+    oldest = time.time() - seconds
+    for path in folder.glob("*"):
+        if path.stat().st_mtime >= oldest:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _is_plain(path: Path) -> bool:

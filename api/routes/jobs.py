@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
@@ -57,17 +58,16 @@ def create(body: JobBody, services: ServicesDep, caller: CallerDep, keyed: OnceK
 
 
 @router.post("/validate", dependencies=[JsonBody], summary="Try a job out without creating it")
-def validate(body: JobBody, services: ServicesDep) -> PreflightOut:
+def validate(body: JobBody, services: ServicesDep, caller: CallerDep) -> PreflightOut:
     """Say which layers it is about and what it needs; refuse what `POST /v1/jobs` would refuse.
 
     Time and memory are judged by the jobs that have succeeded here; where there were none like it, the
     answer says that they are unknown.
     """
-    spec = Submission.from_dict(body.root).spec
-    found = services.preflight(spec)
+    admitted = services.admit(Submission.from_dict(body.root).spec, caller)
     with services.session() as session:
-        estimate = estimates.estimate(session, spec, found)
-    return PreflightOut.of(spec, found, estimate)
+        estimate = estimates.estimate(session, admitted.spec, admitted.preflight)
+    return PreflightOut.of(admitted.spec, admitted.preflight, estimate)
 
 
 @router.post(
@@ -105,24 +105,20 @@ def _create(
     cloned_from: str | None = None,
 ) -> Response:
     submission = Submission.from_dict(body)
-    services.preflight(submission.spec)
-    work = partial(_submit, services, caller, submission, cloned_from)
+    spec = services.admit(submission.spec, caller).spec
+    work = partial(_submit, services, caller, replace(submission, spec=spec), cloned_from)
     return once(services, keyed, work, then=lambda answer: services.ring(answer.body["id"]))
 
 
 def _submit(
     services: Services, caller: Caller, submission: Submission, cloned_from: str | None, session: Session
 ) -> Answer:
-    options = submission.options
+    own_webhook(session, submission.options.webhook, caller)
     job = service.submit(
         session,
         submission.spec,
-        labels=dict(options.labels),
-        priority=options.priority,
-        queue_deadline=options.queue_deadline,
-        run_deadline=options.run_deadline,
+        **submission.options.to_dict(),
         cloned_from=cloned_from,
-        webhook=own_webhook(session, options.webhook, caller),
         caller=caller,
         settings=services.settings,
     )
@@ -148,6 +144,7 @@ def list_jobs(
         list[Several] | None,
         Query(description="Only jobs with this label, NAME or NAME=TEXT; all if repeated."),
     ] = None,
+    schedule: Annotated[Text, Query(description="Only jobs that this schedule made.")] = None,
     created_after: Annotated[datetime | None, Query(description="Only jobs created later, RFC 3339.")] = None,
     created_before: Annotated[
         datetime | None, Query(description="Only jobs created earlier, RFC 3339.")
@@ -161,6 +158,7 @@ def list_jobs(
         statuses=[_one_of(name, tuple(Status), "/query/status") for name in status or ()],
         model=model,
         labels=label or (),
+        schedule=schedule,
         created_after=_moment(created_after, "/query/created_after"),
         created_before=_moment(created_before, "/query/created_before"),
         owner=caller.visible_owner,

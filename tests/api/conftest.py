@@ -14,9 +14,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from api.deps import Services
 from api.main import create_app
-from trsp_core.preflight import preflight
 from trsp_jobs.db import session_scope
-from trsp_jobs.settings import Settings, source_policy
+from trsp_jobs.settings import Settings
 from trsp_jobs.testing import MemoryStore, RecordingDispatcher
 
 KEY = "the-operators-key"
@@ -62,9 +61,8 @@ def make_api(sessions: sessionmaker[Session], settings: Settings) -> Iterator[Ca
 
     def make(**changes: Any) -> Api:
         own = settings.model_copy(update=changes)
-        policy = source_policy(own)
         dispatcher, store = RecordingDispatcher(), MemoryStore()
-        services = Services(own, sessions, store, dispatcher, lambda spec: preflight(spec, policy))
+        services = Services(own, sessions, store, dispatcher)
         client = TestClient(create_app(own, services), base_url="http://localhost", headers=BEARER)
         client.__enter__()
         opened.append(client)

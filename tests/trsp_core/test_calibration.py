@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from trsp_core.calibration.hub import HubSet
 from trsp_core.errors import CalibrationRefused
 from trsp_core.registry import CALIBRATION_SETS
 from trsp_core.sets import SetReference, parse_sets
-from trsp_core.sources import SourcePolicy
+from trsp_core.sources import SourcePolicy, UploadedText
 from trsp_core.sources.policy import HUB_SWITCH
 
 TEXTS = ["First document.\nTwo lines.", "Second: naïve Žluťoučký, 日本語.", "Third."]
@@ -76,7 +77,11 @@ def any_set(request: pytest.FixtureRequest, hub_copies: SourcePolicy, tmp_path: 
         "parquet": lambda path: write_parquet(path, text=TEXTS),
     }
     name = request.param
-    if CALIBRATION_SETS[name].takes_argument:
+    if name == "upload":
+        path = write_lines(tmp_path / "file", *({"text": text} for text in TEXTS))
+        uploads = {"cal_1": UploadedText("jsonl", path.stat().st_size, path)}
+        return open_set(reference("upload:cal_1"), replace(hub_copies, uploads=uploads))
+    if CALIBRATION_SETS[name].argument:
         files[name](tmp_path / "file")
         name = f"{name}:{tmp_path / 'file'}"
     return open_set(reference(name), hub_copies)
@@ -112,6 +117,35 @@ def test_checks_need_no_torch(tmp_path: Path) -> None:
         "assert not {'torch', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Uploads
+
+
+def test_an_upload_is_known_to_its_service_only(policy: SourcePolicy) -> None:
+    assert "upload:cal_9 is no text that this service has" in refusal("upload:cal_9", policy)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "cal_1/../cal_1"])
+def test_an_upload_is_never_looked_for_on_the_disk(policy: SourcePolicy, tmp_path: Path, name: str) -> None:
+    path = write_lines(tmp_path / "cal_1", {"text": "x"})
+    known = replace(policy, uploads={"cal_1": UploadedText("jsonl", path.stat().st_size, path)})
+    assert "is no text that this service has" in refusal(f"upload:{name}", known)
+
+
+def test_an_upload_can_be_checked_without_its_file(policy: SourcePolicy) -> None:
+    known = replace(policy, uploads={"cal_1": UploadedText("text", 100)})
+    check_text(reference("upload:cal_1"), 100, known)
+    with pytest.raises(CalibrationRefused, match="has 100 bytes, too few for one window of 101 tokens"):
+        check_text(reference("upload:cal_1"), 101, known)
+
+
+def test_an_upload_is_read_by_its_kind_wherever_it_lies(policy: SourcePolicy, tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "elsewhere", body=TEXTS)
+    known = {"cal_1": UploadedText("parquet", path.stat().st_size, path)}
+    narrow = replace(policy, roots=(tmp_path / "nothing",), uploads=known)
+    assert list(open_set(reference("upload:cal_1#body"), narrow).documents("calibration")) == TEXTS
+    assert "has no field 'text'; it has body" in refusal("upload:cal_1", narrow)
 
 
 # Python's documentation

@@ -6,7 +6,7 @@ from trsp_core.errors import InvalidSpec
 from trsp_core.registry import CALIBRATION_SETS
 from trsp_core.sets import SetReference, parse_sets
 
-PLAIN = sorted(name for name, entry in CALIBRATION_SETS.items() if not entry.takes_argument)
+PLAIN = sorted(name for name, entry in CALIBRATION_SETS.items() if not entry.argument)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ PLAIN = sorted(name for name, entry in CALIBRATION_SETS.items() if not entry.tak
         ("text:a#b.txt", [SetReference("text", "a#b.txt")]),
         ("jsonl:a.jsonl#body", [SetReference("jsonl", "a.jsonl", "body")]),
         ("parquet:a.parquet", [SetReference("parquet", "a.parquet")]),
+        ("upload:cal_1#body", [SetReference("upload", "cal_1", "body")]),
         ("c4+ptb", [SetReference("c4"), SetReference("ptb")]),
         ("text:a+b.txt+c4", [SetReference("text", "a+b.txt"), SetReference("c4")]),
     ],

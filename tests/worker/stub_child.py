@@ -22,6 +22,7 @@ STOPPED: list[int] = []
 class Stub:
     def __init__(self, request: dict[str, Any], pipe: int) -> None:
         self.spec = request["spec"]
+        self.uploads = request["policy"]["uploads"]
         self.out = Path(request["workdir"])
         self.pipe = pipe
         self.steps = self.spec["calibration"]["sequences"]
@@ -150,6 +151,12 @@ class Stub:
         links = [path for path in Path("/proc/self/fd").iterdir() if path.exists()]
         seen["files"] = [str(path.readlink()) for path in links]
         (self.out / "seen.json").write_text(json.dumps(seen))
+        self.result()
+
+    def read_uploads(self) -> None:
+        texts = {name: Path(item["path"]).read_text() for name, item in self.uploads.items()}
+        (self.out / "seen.json").write_text(json.dumps({"uploads": self.uploads, "texts": texts}))
+        self.work()
         self.result()
 
     def links(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from worker.scratch import Scratch, idle_folders, write_whole
+from worker.scratch import Scratch, idle_folders, remove_old, write_whole
 
 SLEEP = "import time; time.sleep(60)"
 FAMILY = f"""
@@ -90,3 +90,14 @@ def test_idle_folders_are_those_of_jobs_not_written_to_for_long(tmp_path: Path) 
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     assert [item.root.name for item in idle_folders(tmp_path, 50)] == ["job_old"]
     assert idle_folders(tmp_path / "missing", 50) == []
+
+
+def test_what_was_not_written_to_for_long_is_removed(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).write_text("x")
+        (tmp_path / f"{name}-folder").mkdir()
+    for name in ("old", "old-folder"):
+        os.utime(tmp_path / name, (time.time() - 100,) * 2)
+    remove_old(tmp_path, 60)
+    remove_old(tmp_path / "nothing", 60)
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "new-folder"}

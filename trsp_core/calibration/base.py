@@ -29,7 +29,9 @@ class TextSet(Protocol):
             of a set that was calibrated on is flattered, and the report says so.
     """
 
-    separator: ClassVar[str]
+    @property
+    def separator(self) -> str: ...
+
     held_out: ClassVar[bool]
 
     def __init__(self, reference: SetReference, policy: SourcePolicy) -> None: ...

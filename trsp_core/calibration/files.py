@@ -25,8 +25,8 @@ class TextFile:
     held_out: ClassVar[bool] = False
     kind: ClassVar[str] = "text"
 
-    def __init__(self, reference: SetReference, policy: SourcePolicy) -> None:
-        self._name = str(reference)
+    def __init__(self, reference: SetReference, policy: SourcePolicy, *, name: str | None = None) -> None:
+        self._name = name or str(reference)
         self._path = Path(reference.argument or "").expanduser()
         self._field = reference.field or DEFAULT_FIELD
         self._policy = policy
@@ -51,9 +51,10 @@ class TextFile:
         size = self._path.stat().st_size
         if size == 0:
             raise refused(f"{self._name} is an empty file.", self._name)
-        self._check_size(size, least_bytes)
+        self.check_size(size, least_bytes)
 
-    def _check_size(self, size: int, least_bytes: int) -> None:
+    def check_size(self, size: int, least_bytes: int) -> None:
+        """Refuse a file of `size` bytes that cannot hold `least_bytes` bytes of text."""
         if size < least_bytes:
             message = f"{self._name} has {size} bytes, too few for one window of {least_bytes} tokens."
             raise refused(message, self._name)
@@ -122,7 +123,7 @@ class ParquetFile(TextFile):
     separator: ClassVar[str] = "\n\n"
     kind: ClassVar[str] = "parquet"
 
-    def _check_size(self, size: int, least_bytes: int) -> None:
+    def check_size(self, size: int, least_bytes: int) -> None:
         """Parquet is compressed: its size says nothing of its text."""
 
     def _read(self) -> Iterator[str]:

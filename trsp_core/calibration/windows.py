@@ -149,18 +149,50 @@ def evaluation_windows(
 
 def _calibration_tokens(text_set: TextSet, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     """Tokenize the calibration split `[tokens]` in pieces of a million characters, to bound the memory."""
-    parts, piece, size, read = [], [], 0, 0
+    pieces = _pieces(text_set, _PIECE_CHARACTERS)
+    return torch.cat([_tokenize(tokenizer, piece, special=False) for piece in pieces])
+
+
+def _pieces(text_set: TextSet, characters: int) -> Iterator[str]:
+    """Yield the calibration split, up to its bound, in pieces of at least so many characters but for the last."""
+    piece, size, read = [], 0, 0
     for text in _joined(text_set, "calibration"):
         piece.append(text)
         size += len(text)
         read += len(text)
-        if size >= _PIECE_CHARACTERS:
-            parts.append(_tokenize(tokenizer, "".join(piece), special=False))
+        if size >= characters:
+            yield "".join(piece)
             piece, size = [], 0
         if read >= MOST_CHARACTERS:
             break
-    parts.append(_tokenize(tokenizer, "".join(piece), special=False))
-    return torch.cat(parts)
+    yield "".join(piece)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """How much text a set has for a tokenizer.
+
+    Attributes:
+        tokens, characters: Of the calibration split.
+        whole: Whether that is all of it; else only as much was read as calibration draws from.
+    """
+
+    tokens: int
+    characters: int
+    whole: bool
+
+
+def count_tokens(text_set: TextSet, tokenizer: PreTrainedTokenizerBase) -> TokenCount:
+    """Count the tokens that `calibration_windows` could draw from, piece by piece.
+
+    Raises:
+        CalibrationRefused: If the text cannot be read.
+    """
+    tokens = characters = 0
+    for piece in _pieces(text_set, _PIECE_CHARACTERS):
+        tokens += len(_tokenize(tokenizer, piece, special=False))
+        characters += len(piece)
+    return TokenCount(tokens, characters, characters < MOST_CHARACTERS)
 
 
 def _evaluation_tokens(

@@ -3,7 +3,16 @@
 from trsp_core.sources.contents import opened
 from trsp_core.sources.facts import inspect
 from trsp_core.sources.materialize import materialize
-from trsp_core.sources.policy import Source, SourcePolicy
+from trsp_core.sources.policy import Source, SourcePolicy, UploadedText
 from trsp_core.sources.resolve import gguf_file, resolve
 
-__all__ = ["Source", "SourcePolicy", "gguf_file", "inspect", "materialize", "opened", "resolve"]
+__all__ = [
+    "Source",
+    "SourcePolicy",
+    "UploadedText",
+    "gguf_file",
+    "inspect",
+    "materialize",
+    "opened",
+    "resolve",
+]

@@ -37,6 +37,21 @@ def _is_on(environment: Mapping[str, str], switch: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadedText:
+    """A text that was given to a service, as a job may use it.
+
+    Attributes:
+        kind: The set that reads such files: `text`, `jsonl` or `parquet`.
+        size: Bytes.
+        path: Where it lies on this machine; None where only its existence counts.
+    """
+
+    kind: str
+    size: int
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SourcePolicy:
     """Which sources may be used.
 
@@ -50,6 +65,7 @@ class SourcePolicy:
             neither runs nor changes the model.
         fetched: Revisions of S3 models by reference that lie in the cache: they are read there, and S3 is not
             asked.
+        uploads: The texts that a service has for the job, by their ids; nobody else has any.
     """
 
     hub_enabled: bool = False
@@ -59,6 +75,7 @@ class SourcePolicy:
     s3_enabled: bool = False
     quantized: bool = False
     fetched: Mapping[str, str] = field(default_factory=dict)
+    uploads: Mapping[str, UploadedText] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> SourcePolicy:

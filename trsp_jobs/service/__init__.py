@@ -1,5 +1,6 @@
 """What can be done with a job. Plain functions on a session; none commits, the caller does, once."""
 
+from trsp_jobs.paging import Page
 from trsp_jobs.service.execution import (
     acknowledge_cancel,
     begin_finalizing,
@@ -29,7 +30,6 @@ from trsp_jobs.service.keys import (
     usage,
 )
 from trsp_jobs.service.reading import (
-    Page,
     events_after,
     get_artifact,
     get_job,

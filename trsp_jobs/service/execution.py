@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from trsp_core.progress import Progress
-from trsp_jobs import log_pieces, repository
+from trsp_jobs import log_pieces, repository, slots
 from trsp_jobs.errors import LeaseLost
 from trsp_jobs.headline import headline
 from trsp_jobs.leases import AttemptEnd, Claim, JobError, Orders, PublishedFile
@@ -114,7 +114,7 @@ def succeed(
     artifacts: Sequence[PublishedFile],
     end: AttemptEnd = AttemptEnd(),
 ) -> None:
-    """Publish the result: files, figures and the last event in one transaction.
+    """Publish the result: files, figures, the slot's decision and the last event in one transaction.
 
     Said again after the commit's answer was lost, it changes nothing.
 
@@ -131,6 +131,11 @@ def succeed(
     _publish(session, job, artifacts)
     end_attempt(session, job, "succeeded", reason, end)
     session.flush()
+    decision = slots.offer(session, job, report)
+    if decision is not None:
+        shown = {"slot": decision.slot, "decision": decision.decision, "reason": decision.reason}
+        job.result = {**job.result, "publication": shown}
+        session.flush()
 
 
 def fail(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -13,16 +11,7 @@ from trsp_jobs.errors import ArtifactNotFound, JobNotFound
 from trsp_jobs.job_list import NEWEST, Cursor, JobFilter
 from trsp_jobs.lifecycle import Status
 from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """A part of a list, and the cursor that its next part starts after; None at the end."""
-
-    items: Sequence[T]
-    next_cursor: str | None
+from trsp_jobs.paging import Page
 
 
 def get_job(session: Session, job_id: str) -> Job:

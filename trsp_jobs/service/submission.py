@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
@@ -12,6 +13,7 @@ from trsp_jobs import lifecycle, repository
 from trsp_jobs.callers import OPERATOR, Caller
 from trsp_jobs.errors import IllegalTransition, JobNotFound, VersionConflict
 from trsp_jobs.ids import new_job_id
+from trsp_jobs.inputs import calibration_sets
 from trsp_jobs.lifecycle import FINAL, RETRYABLE, Status
 from trsp_jobs.models import Job
 from trsp_jobs.service.changes import announce, move
@@ -30,6 +32,8 @@ def submit(
     cloned_from: str | None = None,
     webhook: str | None = None,
     caller: Caller = OPERATOR,
+    publish: Mapping[str, Any] | None = None,
+    schedule_id: str | None = None,
     settings: Settings,
 ) -> Job:
     """Store a job and its first event. The caller commits, then rings.
@@ -44,10 +48,13 @@ def submit(
         cloned_from: The job that it was made from.
         webhook: The webhook that hears of its end.
         caller: Whose it is and which key it counts for.
+        publish: The slot that its result is offered to and the margins, as `Offer.to_dict` gives them.
+        schedule_id: The schedule that makes it.
         settings: Says how many attempts it has.
 
     Raises:
         QuotaExceeded: If the caller's key holds as much as it may.
+        CalibrationRefused: If it names an uploaded text that its owner does not have (any more).
     """
     admit(session, caller.key_id)
     job = Job(
@@ -65,9 +72,12 @@ def submit(
         owner=caller.owner,
         key_id=caller.key_id,
         webhook_id=webhook,
+        publish=dict(publish) if publish else None,
+        schedule_id=schedule_id,
     )
     session.add(job)
     session.flush()
+    calibration_sets.record_uses(session, job, spec)
     announce(session, job, None, Status.QUEUED, "submitted; waits for a worker")
     session.flush()
     return job

@@ -1,0 +1,1 @@
+"""What jobs may work with: registered models and uploaded texts."""

@@ -1,0 +1,5 @@
+"""Slots: names under which one result at a time is published, and the gate before them."""
+
+from trsp_jobs.slots.publishing import get_slot, history, list_slots, offer, publish, rollback
+
+__all__ = ["get_slot", "history", "list_slots", "offer", "publish", "rollback"]

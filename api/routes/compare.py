@@ -17,7 +17,7 @@ from trsp_jobs.callers import Caller
 from trsp_jobs.comparison import side_by_side
 from trsp_jobs.errors import JobNotFound
 
-router = APIRouter(prefix="/v1/compare", tags=["jobs"], dependencies=[KNOWN_QUERY])
+router = APIRouter(prefix="/v1/compare", tags=["compare"], dependencies=[KNOWN_QUERY])
 
 
 @router.get("", summary="Compare jobs")

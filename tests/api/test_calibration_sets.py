@@ -14,7 +14,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from tests.api.conftest import SPEC, Api
+from tests.api.conftest import BEARER, SPEC, Api
 from tests.api.serving import served
 from tests.api.test_errors import is_problem
 from trsp_jobs.errors import StoreUnavailable
@@ -54,7 +54,9 @@ def test_an_upload_is_streamed_not_held(api: Api, tmp_path: Path) -> None:
     with served(api) as (url, _, _):
         tracemalloc.start()
         sent = iter([piece] * pieces)
-        answer = httpx.post(f"{url}/v1/calibration-sets", params=words, content=sent, timeout=300)
+        answer = httpx.post(
+            f"{url}/v1/calibration-sets", params=words, content=sent, headers=BEARER, timeout=300
+        )
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert answer.status_code == 201, answer.text

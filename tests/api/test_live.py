@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from api.routes import events
-from tests.api.conftest import Api
+from tests.api.conftest import BEARER, KEY, Api
 from tests.api.serving import read_sse, served
 from tests.api.work import claim, fail, say, tell
 from tests.servers import Postgres
@@ -38,7 +38,7 @@ def following(url: str, address: str, **headers: str) -> Iterator[list[tuple[str
     seen: list[tuple[str, dict[str, Any]]] = []
 
     def read() -> None:
-        with httpx.stream("GET", url + address, headers=headers, timeout=30) as answer:
+        with httpx.stream("GET", url + address, headers={**BEARER, **headers}, timeout=30) as answer:
             for item in read_sse(answer.iter_lines()):
                 seen.append(item)
 
@@ -79,7 +79,7 @@ def test_nothing_listens_while_nobody_waits(api: Api, postgres: Postgres) -> Non
         assert postgres.listeners() == 0
         with following(url, f"/v1/jobs/{job['id']}/events/stream"), ThreadPoolExecutor() as pool:
             address = f"/v1/jobs/{job['id']}/logs/stream"
-            reading = [pool.submit(httpx.get, url + address, timeout=20) for _ in range(4)]
+            reading = [pool.submit(httpx.get, url + address, headers=BEARER, timeout=20) for _ in range(4)]
             wait_until(lambda: postgres.listeners() == 1)
             fail(api, held, JobError("x", "broken"))
             assert all(item.result().text.startswith("event: end") for item in reading)
@@ -98,7 +98,9 @@ def test_streams_of_one_job_share_what_is_read(api: Api, monkeypatch: pytest.Mon
     job = api.submit()
     held = claim(api, job["id"])
     with served(api) as (url, _, _), ThreadPoolExecutor(20) as pool:
-        get = partial(httpx.get, f"{url}/v1/jobs/{job['id']}/events/stream?after=2", timeout=20)
+        get = partial(
+            httpx.get, f"{url}/v1/jobs/{job['id']}/events/stream?after=2", headers=BEARER, timeout=20
+        )
         reading = [pool.submit(get) for _ in range(20)]
         time.sleep(2)
         del reads[:]
@@ -141,7 +143,7 @@ def _work(api: Api, held: Claim, step: int) -> None:
 @pytest.mark.usefixtures("never_polled")
 def test_a_log_is_followed_by_byte_offset(api: Api) -> None:
     job = api.submit()
-    with served(api) as (url, _, _), Client(url) as client:
+    with served(api) as (url, _, _), Client(url, KEY) as client:
         pieces = client.stream_log(job["id"])
         held = claim(api, job["id"])
         text = "häßlich\n".encode()
@@ -152,7 +154,7 @@ def test_a_log_is_followed_by_byte_offset(api: Api) -> None:
         fail(api, held, JobError("x", "broken"))
         assert list(pieces) == []
         address = f"{url}/v1/jobs/{job['id']}/logs/stream"
-        again = httpx.get(address, headers={"Last-Event-ID": "1:5"}).text
+        again = httpx.get(address, headers={**BEARER, "Last-Event-ID": "1:5"}).text
         assert [data["text"] for name, data in read_sse(again.split("\n")) if name == "log"] == ["lich\n"]
 
 

@@ -93,7 +93,7 @@ def test_the_span_is_that_of_the_finished_jobs(sessions: Sessions, submit: Submi
 def test_a_longer_job_is_judged_by_a_shorter_one(sessions: Sessions, submit: Submit) -> None:
     finish(sessions, submit(), 1e-9)
     short = judge(sessions)
-    long = judge(sessions, target={"layers_to_remove": 12}, sparsity=None, method={"stage2_steps": 400})
+    long = judge(sessions, target={"layers_to_remove": 12}, sparsity=None, method={"stage2_steps": 800})
     assert short.seconds is not None
     assert long.seconds is not None
     assert long.seconds.likely > 2 * short.seconds.likely
@@ -130,9 +130,12 @@ def test_work_grows_with_every_knob() -> None:
         facts = checked(spec).facts
         return workload(spec, facts, count=8, windows={"python-docs": 8})[stage].work
 
-    assert work("stage1", method={"stage1_steps": 12}) > work("stage1")
+    gates = {"candidates": "gates"}
+    assert work("stage1", method={**gates, "stage1_steps": 12}) > work("stage1", method=gates)
+    assert work("stage1", method=gates) > work("stage1")
     assert work("stage1", method={"verify_top": 8}) > work("stage1")
-    assert work("stage2", method={"stage2_steps": 80}) > work("stage2")
+    assert work("stage2", method={"stage2_steps": 200}) > work("stage2")
+    assert work("stage2") > work("stage2", method={"own_text": 0.05}) > work("stage2", method={"own_text": 0})
     assert work("stage2", method={"absorb": False}) < work("stage2")
     assert work("evaluate", evaluation={**EVALUATION, "window_length": 256}) > work("evaluate")
     assert work("evaluate", evaluation={**EVALUATION, "speed": True}) > work("evaluate")

@@ -205,6 +205,15 @@ class Client(AccessCalls, ScheduleCalls, SlotCalls, InputCalls):
         for _, data in self._follow(_path(job_id, "events", "stream"), str(after), {}, patience):
             yield Event(**data)
 
+    def events_so_far(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
+        """Yield the events that a job has now, numbered above `after`, without waiting for more."""
+        while True:
+            page = self._transport.json("GET", _path(job_id, "events"), params={"after": after})["items"]
+            yield from (Event(**item) for item in page)
+            if not page:
+                return
+            after = page[-1]["sequence"]
+
     def wait(self, job_id: str, *, timeout: float | None = None) -> Json:
         """Return the job once it is final.
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.trsp_core.conftest import save_tiny
-from trsp_cli.client import Client
+from trsp_cli.client import Client, Event
 
 pytestmark = pytest.mark.e2e
 
@@ -104,32 +104,21 @@ def wait_until_it_trains(client: Client, job_id: str) -> None:
     pytest.fail("the job did not reach stage 2")
 
 
-def events_so_far(client: Client, job_id: str) -> list[dict[str, Any]]:
-    """Return what the service holds now, page by page."""
-    found: list[dict[str, Any]] = []
-    while True:
-        after = found[-1]["sequence"] if found else 0
-        page = client._json("GET", f"/v1/jobs/{job_id}/events?after={after}")["items"]
-        if not page:
-            return found
-        found += page
-
-
 def test_a_job_survives_kill_9_of_the_whole_stack(stack: Stack) -> None:
     wanted = job_on(stack.folder)
     with stack.start() as client:
         job_id = client.submit(wanted)["id"]
         wait_until_it_trains(client, job_id)
-        before = events_so_far(client, job_id)
+        before = [*client.events_so_far(job_id)]
         stack.kill_everything()
     with stack.start() as client:
         job = client.wait(job_id, timeout=180)
         assert job["status"] == "succeeded", job
         assert job["attempt"] == 2
-        events = events_so_far(client, job_id)
+        events = [*client.events_so_far(job_id)]
         assert events[: len(before)] == before
-        assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
-        assert sum(event["data"].get("to") == "succeeded" for event in events) == 1
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+        assert sum(event.data.get("to") == "succeeded" for event in events) == 1
         report = client.report(job_id)
         assert report["round_trip"]["ok"]
         assert [record["step"] for record in report["stage2"]] == list(range(1, 121))
@@ -139,11 +128,11 @@ def test_a_job_survives_kill_9_of_the_whole_stack(stack: Stack) -> None:
         assert "report.json" in paths
 
 
-def first_step(events: list[dict[str, Any]], *, attempt: int) -> int:
+def first_step(events: list[Event], *, attempt: int) -> int:
     """Return the first step of stage 2 that an attempt told of after entering it."""
     steps = [
-        event["data"]["step"]
+        event.data["step"]
         for event in events
-        if event["kind"] == "progress" and event["attempt"] == attempt and event["data"]["stage"] == "stage2"
+        if event.kind == "progress" and event.attempt == attempt and event.data["stage"] == "stage2"
     ]
     return int(next(step for step in steps if step > 0))

@@ -140,8 +140,7 @@ def test_up_again_after_kill_9_with_and_without_orphans(start: Callable[[], Up],
     assert not any(_runs(pid) for pid in first.pids.values())
     with connected(second, data_dir) as client:
         assert client.get(job["id"])["status"] == "queued"
-        events = client._json("GET", f"/v1/jobs/{job['id']}/events")["items"]
-        assert [item["sequence"] for item in events] == [1]
+        assert [event.sequence for event in client.events_so_far(job["id"])] == [1]
     second.process.kill()
     for pid in second.pids.values():
         family = processes.descendants(pid)

@@ -28,15 +28,17 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in done.stdout.decode().split("\0") if name]
 
 
-def test_the_readme_shows_the_tree_as_it_is() -> None:
-    script = ROOT / "scripts" / "readme_tree.py"
-    spec = importlib.util.spec_from_file_location("readme_tree", script)
+@pytest.mark.parametrize(
+    ("script", "page"), [("readme_tree", "README.md"), ("settings_table", "docs/service.md")]
+)
+def test_a_page_shows_what_is_there(script: str, page: str) -> None:
+    spec = importlib.util.spec_from_file_location(script, ROOT / "scripts" / f"{script}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    readme = (ROOT / "README.md").read_text()
-    assert module.written(readme) == readme, "run: python scripts/readme_tree.py --write"
+    text = (ROOT / page).read_text()
+    assert module.written(text) == text, f"run: python scripts/{script}.py --write"
 
 
 def test_no_source_file_is_too_long() -> None:

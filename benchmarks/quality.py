@@ -88,6 +88,12 @@ ABLATIONS = (
     Row("trsp without absorb", "trsp", replace(FULL, absorb=False)),
     Row("trsp without own text", "trsp", replace(FULL, own_text=0.0)),
     Row("trsp, all steps after the removal", "trsp", replace(FULL, schedule="removed")),
+    Row("trsp, layers fade together", "trsp", replace(FULL, schedule="anneal")),
+    Row(
+        "trsp, layers fade one after the other",
+        "trsp",
+        replace(FULL, schedule="anneal", anneal_order="one_by_one"),
+    ),
     Row("trsp, the paper's penalty, then absorb", "trsp", replace(FULL, schedule="penalty", own_text=0.0)),
 )
 CHOOSERS: dict[str, dict[str, Any]] = {

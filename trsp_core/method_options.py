@@ -185,6 +185,12 @@ class TrspOptions(MethodOptions):
         " update fading to nothing before the end, or at once before the first step.",
         choices=("split", "penalty", "anneal", "removed"),
     )
+    anneal_order: str = option(
+        "together",
+        about="Under anneal, whether the chosen layers fade together, or one after the other in the order in which"
+        " they were chosen.",
+        choices=("together", "one_by_one"),
+    )
     tuned_first: float = option(
         0.2,
         about="Under split, the share of the steps that tune the whole model on the text before layers leave; the"

@@ -91,10 +91,18 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * share)) / 2)
 
 
-def residual_factor(step: int, steps: int) -> float:
-    """Return what `anneal` leaves of the chosen layers at the 0-based `step`: from 1, in a straight line, to 0."""
+def residual_factors(step: int, steps: int, layers: int, *, one_by_one: bool) -> list[float]:
+    """Return what `anneal` leaves of each chosen layer at the 0-based `step`: from 1, in a straight line, to 0.
+
+    Args:
+        layers: Number of chosen layers, in the order in which they go.
+        one_by_one: Each fades when the one before it is gone; else all at once.
+    """
     last = max(1, math.ceil(FADED_BY * steps))
-    return max(0.0, 1 - (step + 1) / last)
+    turns = layers if one_by_one else 1
+    gone_through = turns * (step + 1) / last
+    left = [min(1.0, max(0.0, turn + 1 - gone_through)) for turn in range(turns)]
+    return left if one_by_one else left * layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +166,7 @@ def transfer(
     Args:
         decoder: The model with all its layers.
         text: What the steps read.
-        removed: The chosen layers.
+        removed: The chosen layers, in the order in which they go.
         teacher: The dense model's final hidden states on all of the text, `[sequences, tokens, hidden]`; needed
             to distil.
         seed: Seed of the order of the sequences and of the adapters.
@@ -281,13 +289,15 @@ class _Trainer:
         """The chosen layers as the schedule wants them at this step, their identity gaps measured."""
         found: dict[int, Tensor] = {}
         with ExitStack() as stack:
-            if self.options.schedule == "removed" or self._factor(step) == 0:
-                stack.enter_context(switched_off(self.decoder, self.removed))
+            left = self._left(step)
+            gone = [layer for layer, factor in left.items() if factor == 0]
+            stack.enter_context(switched_off(self.decoder, gone))
             if self.passes.checkpointed:
                 stack.enter_context(checkpointed(self.decoder))
-            if self.options.schedule == "anneal":
-                factors = torch.full((len(self.removed),), self._factor(step))
-                stack.enter_context(gated(self.decoder, factors, self.removed, kind="residual"))
+            fading = {layer: factor for layer, factor in left.items() if 0 < factor < 1}
+            if fading:
+                factors = torch.tensor([*fading.values()])
+                stack.enter_context(gated(self.decoder, factors, [*fading], kind="residual"))
             if self.options.schedule != "removed":
                 stack.enter_context(
                     measuring_gaps(
@@ -300,10 +310,13 @@ class _Trainer:
                 )
             yield found
 
-    def _factor(self, step: int) -> float:
+    def _left(self, step: int) -> dict[int, float]:
+        """Return what is left of the update of each chosen layer at a step."""
         if self.options.schedule != "anneal":
-            return 1.0
-        return residual_factor(step, self.steps)
+            return dict.fromkeys(self.removed, 0.0 if self.options.schedule == "removed" else 1.0)
+        one_by_one = self.options.anneal_order == "one_by_one"
+        factors = residual_factors(step, self.steps, len(self.removed), one_by_one=one_by_one)
+        return dict(zip(self.removed, factors, strict=True))
 
     def _loss(self, rows: Tensor, found: dict[int, Tensor], *, own: bool) -> _Parts:
         ids = self.text.everything[rows].to(self.decoder.device)

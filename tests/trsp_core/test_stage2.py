@@ -21,7 +21,7 @@ from trsp_core.stage2 import (
     Snapshot,
     learning_rate,
     reading_of_step,
-    residual_factor,
+    residual_factors,
     rows_of_step,
     transfer,
 )
@@ -73,11 +73,14 @@ def test_the_gap_by_hand(norm: str, normalize: bool) -> None:
     assert identity_gap(before, after, norm=norm, normalize=normalize).item() == pytest.approx(expected)
 
 
-def test_anneal_ends_where_removal_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", ["together", "one_by_one"])
+def test_anneal_ends_where_removal_changes_nothing(order: str) -> None:
     model = learned_lm()
     decoder = Decoder(model)
     final: list[Tensor] = []
-    options = TrspOptions(stage2_steps=10, schedule="anneal", objective="lm", learning_rate=1e-3)
+    options = TrspOptions(
+        stage2_steps=10, schedule="anneal", anneal_order=order, objective="lm", learning_rate=1e-3
+    )
     seen: list[StepRecord] = []
 
     def watch(record: StepRecord) -> None:
@@ -88,7 +91,7 @@ def test_anneal_ends_where_removal_changes_nothing(tmp_path: Path) -> None:
     assert seen[0].identity_gap > 0.0
     from trsp_core.gates import gated
 
-    factor = torch.full((2,), residual_factor(9, 10))
+    factor = torch.tensor(residual_factors(9, 10, 2, one_by_one=order == "one_by_one"))
     ids = WINDOWS[:2]
     with torch.inference_mode():
         with gated(decoder, factor, REMOVED, kind="residual"):
@@ -210,12 +213,16 @@ def test_the_rate_rises_to_its_peak_and_falls(steps: int) -> None:
     assert rates[top:] == sorted(rates[top:], reverse=True)
 
 
-@given(st.integers(1, 300))
-def test_the_factor_falls_to_nothing_before_the_end(steps: int) -> None:
-    factors = [residual_factor(step, steps) for step in range(steps)]
-    assert factors == sorted(factors, reverse=True)
-    assert factors[-1] == 0.0
-    assert all(0 <= factor < 1 for factor in factors)
+@given(st.integers(1, 300), st.integers(1, 12), st.booleans())
+def test_the_factors_fall_to_nothing_before_the_end(steps: int, layers: int, one_by_one: bool) -> None:
+    rows = [residual_factors(step, steps, layers, one_by_one=one_by_one) for step in range(steps)]
+    for factors in zip(*rows, strict=True):
+        assert list(factors) == sorted(factors, reverse=True)
+        assert factors[-1] == 0.0
+        assert all(0 <= factor <= 1 for factor in factors)
+    for factors in rows:
+        assert list(factors) == sorted(factors)
+        assert sum(0 < factor < 1 for factor in factors) <= (1 if one_by_one else layers)
 
 
 def test_the_teacher_is_computed_once_and_is_the_dense_model(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ class KnowledgeTransfer:
         records = transfer(
             work.decoder,
             text,
-            self.plan.removed,
+            self.plan.order,
             phase.options,
             passes=work.passes,
             teacher=teacher,

@@ -82,8 +82,9 @@ class TrspOptions(MethodOptions):
 
     candidates: str = option(
         "trials",
-        about="What names the layers that a round verifies: trials of each layer, once all on a part of the text"
-        " and then kept up to date by every round, or gates that are learned anew in each round (the paper).",
+        about="What names the layers that a round verifies: trials on a part of the text, of all layers before the"
+        " first round and then of four times as many as are verified, or gates that are learned anew in each round"
+        " (the paper).",
         choices=("trials", "gates"),
     )
     gate: str = option(
@@ -112,7 +113,7 @@ class TrspOptions(MethodOptions):
         0.1, about="Longest step of a gate; the proximal step is scaled by each gate's own gradient.", above=0
     )
     verify_top: int = option(
-        4,
+        2,
         about="Layers a round that are switched off in turn on all of the text; 1 with gates is the paper.",
         at_least=1,
     )

@@ -276,14 +276,7 @@ class _Learner:
 
     def _chosen(self, state: GateState, named: Sequence[int], record: ChoiceRound) -> GateState:
         """Switch off each of the named layers in turn; the one that costs least goes."""
-        verified = losses_without(
-            self.decoder,
-            self.windows,
-            named,
-            gone=state.order,
-            passes=self.passes,
-            should_stop=self.should_stop,
-        )
+        verified, tokens = self._verified(state, named)
         now = state.rounds[-1].loss if state.rounds else state.dense_loss
         excess = {layer: loss - (now or 0.0) for layer, loss in verified.items()}
         chosen = min(named, key=lambda layer: (verified[layer], layer))
@@ -296,29 +289,51 @@ class _Learner:
             excess={**state.excess, **excess},
             part_loss=part_loss,
             squares=tuple(FORGET * value for value in state.squares),
-            forward_tokens=state.forward_tokens
-            + tokens_of_trials(named, len(self.decoder), self.windows.numel()),
+            forward_tokens=state.forward_tokens + tokens,
         )
 
-    def _screened(self, state: GateState, tried: Sequence[int]) -> GateState:
-        """Try these candidates on a part of the text."""
-        part = self.windows[: max(1, round(SCREENED * len(self.windows)))]
-        now, tokens = state.part_loss, tokens_of_trials(tried, len(self.decoder), part.numel())
-        if now is None:
-            now, tokens = self._loss_without(state.order, part), tokens + part.numel()
+    def _verified(self, state: GateState, named: Sequence[int]) -> tuple[dict[int, float], int]:
+        """Return the loss without each of these on all of the text, and what that cost; trials have read a part."""
+        if state.part_loss is None:
+            return self._tried(state, named, self.windows)
+        known = {layer: state.part_loss + state.excess[layer] for layer in named}
+        rest = self.windows[self._part :]
+        if len(rest) == 0:
+            return known, 0
+        losses, tokens = self._tried(state, named, rest)
+        share = self._part / len(self.windows)
+        return {layer: share * known[layer] + (1 - share) * losses[layer] for layer in named}, tokens
+
+    @property
+    def _part(self) -> int:
+        """Sequences that trials read."""
+        return max(1, round(SCREENED * len(self.windows)))
+
+    def _tried(
+        self, state: GateState, layers: Sequence[int], windows: Tensor
+    ) -> tuple[dict[int, float], int]:
+        """Return the loss without each of these, and what that cost in tokens."""
         losses = losses_without(
             self.decoder,
-            part,
-            tried,
+            windows,
+            layers,
             gone=state.order,
             passes=self.passes,
             should_stop=self.should_stop,
         )
+        return losses, tokens_of_trials(layers, len(self.decoder), windows.numel())
+
+    def _screened(self, state: GateState, tried: Sequence[int]) -> GateState:
+        """Try these candidates on a part of the text."""
+        part, now, extra = self.windows[: self._part], state.part_loss, 0
+        if now is None:
+            now, extra = self._loss_without(state.order, part), part.numel()
+        losses, tokens = self._tried(state, tried, part)
         return replace(
             state,
             excess={**state.excess, **{layer: loss - now for layer, loss in losses.items()}},
             part_loss=now,
-            forward_tokens=state.forward_tokens + tokens,
+            forward_tokens=state.forward_tokens + tokens + extra,
         )
 
     def _loss_without(self, gone: Sequence[int], windows: Tensor) -> float:

@@ -195,6 +195,14 @@ def test_a_round_of_trials_verifies_the_best_of_those_that_it_tried() -> None:
         assert list(done.verified) == [done.layer] == [min(done.scores, key=lambda layer: done.scores[layer])]
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5, 8])
+def test_what_trials_read_and_the_rest_make_the_loss_on_all(rows: int) -> None:
+    model, windows = learned_lm(), sequences(8, 16, seed=3)[:rows]
+    state = choose_layers(Decoder(model), windows, 2, TrspOptions(), passes=PASSES)
+    with torch.inference_mode(), switched_off(Decoder(model), state.order):
+        assert state.rounds[-1].loss == pytest.approx(mean_loss(model, windows).item(), abs=1e-5)
+
+
 def test_the_loss_on_the_part_follows_the_layers_that_leave() -> None:
     model = learned_lm()
     state = choose(model, count=2, candidates="trials")

@@ -100,7 +100,7 @@ CHOOSERS: dict[str, dict[str, Any]] = {
     "shortgpt": {"name": "shortgpt"},
     "sleb": {"name": "sleb"},
     "trsp": {"name": "trsp"},
-    "trsp gates": {"name": "trsp", "candidates": "gates"},
+    "trsp gates": {"name": "trsp", "candidates": "gates", "verify_top": 4},
     "trsp output gates": {"name": "trsp", "candidates": "gates", "gate": "output", "verify_top": 1},
 }
 

@@ -16,7 +16,9 @@ ENOUGH_STEPS = 40
 CHOICE_TOKENS = 2_048
 """Tokens that stage 1 reads unless told otherwise."""
 SCREENED = 0.25
-"""Share of stage 1's text that every layer is tried on before the first round."""
+"""Share of stage 1's text that layers are tried on before the best of them are verified on all of it."""
+TRIED = 4
+"""Layers that a round tries on that share for each one that it verifies; the first round tries all."""
 MOST_OWN_TOKENS = 65_536
 """Text of the model's own that shows every domain; a longer calibration text reads it several times."""
 
@@ -93,8 +95,9 @@ class TrspOptions(MethodOptions):
 
     candidates: str = option(
         "trials",
-        about="What names the layers that a round verifies: trials of each layer, once all on a part of the text"
-        " and then kept up to date by every round, or gates that are learned anew in each round (the paper).",
+        about="What names the layers that a round verifies: trials on a part of the text, of all layers before the"
+        " first round and then of four times as many as are verified, or gates that are learned anew in each round"
+        " (the paper).",
         choices=("trials", "gates"),
     )
     gate: str = option(
@@ -123,7 +126,7 @@ class TrspOptions(MethodOptions):
         0.1, about="Longest step of a gate; the proximal step is scaled by each gate's own gradient.", above=0
     )
     verify_top: int = option(
-        4,
+        2,
         about="Layers a round that are switched off in turn on all of the text; 1 with gates is the paper.",
         at_least=1,
     )

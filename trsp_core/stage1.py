@@ -1,9 +1,9 @@
 """Stage 1: which layers go, one a round: the few that may cost least are switched off in turn, and the best goes.
 
-By default earlier trials name those few, at a fraction of the cost of trying all; the paper's gates can do it
-instead. These minimise `LM(x; s) + lambda1 * sum |s_i|` over one scalar gate a layer, all initially 1, weights
-frozen (Feng et al., ACL 2026); each round learns until the gates stand still. The l1 term is treated exactly, by
-a proximal step: a gradient step on LM alone, then a soft threshold.
+By default trials on a part of the text name those few, at a fraction of the cost of trying all on the whole; the
+paper's gates can do it instead. These minimise `LM(x; s) + lambda1 * sum |s_i|` over one scalar gate a layer, all
+initially 1, weights frozen (Feng et al., ACL 2026); each round learns until the gates stand still. The l1 term is
+treated exactly, by a proximal step: a gradient step on LM alone, then a soft threshold.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trsp_core.decoder import Decoder, checkpointed, frozen, switched_off
 from trsp_core.errors import InvalidSpec, NumericalFailure, Problem
 from trsp_core.evaluation.losses import mean_loss
 from trsp_core.gate_layout import GateLayout
-from trsp_core.method_options import SCREENED, TrspOptions
+from trsp_core.method_options import SCREENED, TRIED, TrspOptions
 from trsp_core.progress import StopFn, never, raise_if_stopped
 from trsp_core.results import ChoiceRound, PruningPlan
 from trsp_core.verification import loss_of, losses_without, tokens_of_trials
@@ -40,6 +40,8 @@ class GateState:
         gates: The gates of each layer of the source model, in the order of their `GateLayout`.
         squares: Sum of each gate's squared gradients, decayed at each new round (AdaGrad's history).
         excess: What each candidate's removal was last found to cost, nats a token; empty before the first trial.
+        part_loss: Mean cross-entropy without the layers chosen so far on the part that trials read; None before the
+            first trial.
         order: Layers chosen so far.
         rounds: The record of each choice.
         dense_loss: Mean cross-entropy of the untouched model, nats a token.
@@ -49,6 +51,7 @@ class GateState:
     gates: tuple[float, ...]
     squares: tuple[float, ...]
     excess: Mapping[int, float] = field(default_factory=dict)
+    part_loss: float | None = None
     order: tuple[int, ...] = ()
     rounds: tuple[ChoiceRound, ...] = ()
     dense_loss: float | None = None
@@ -60,6 +63,7 @@ class GateState:
             "gates": list(self.gates),
             "squares": list(self.squares),
             "excess": {str(layer): value for layer, value in self.excess.items()},
+            "part_loss": self.part_loss,
             "order": list(self.order),
             "rounds": [item.to_dict() for item in self.rounds],
             "dense_loss": self.dense_loss,
@@ -73,6 +77,7 @@ class GateState:
             gates=tuple(data["gates"]),
             squares=tuple(data["squares"]),
             excess={int(layer): value for layer, value in data["excess"].items()},
+            part_loss=data["part_loss"],
             order=tuple(data["order"]),
             rounds=tuple(ChoiceRound.from_dict(item) for item in data["rounds"]),
             dense_loss=data["dense_loss"],
@@ -187,9 +192,9 @@ def choose_layers(
 
 
 def shortlist(excess: Mapping[int, float], order: Sequence[int], count: int) -> list[int]:
-    """Return which layers to verify, out of those of `excess`: cheap so far, or next to the last that went.
+    """Return which layers to try again, out of those of `excess`: cheap so far, or next to the last that went.
 
-    A removal changes most what its neighbours cost: half of the places are theirs, if they are candidates. The
+    A removal changes most what its neighbours cost: up to half of the places are theirs, if they are candidates. The
     others go to the layers whose last trial cost least; a figure from long ago is too low rather than too high,
     since everything costs more as layers leave, so that what was cheap once is tried again.
 
@@ -253,57 +258,83 @@ class _Learner:
             parts = self.layout.part_scores(learned.gates, candidates)
             named = _smallest(scores)[: self.options.verify_top]
         else:
-            learned, steps, parts = self._screened(state, candidates), 0, {}
+            tried = self._to_try(state, candidates)
+            learned, steps, parts = self._screened(state, tried), 0, {}
             scores = {layer: learned.excess[layer] for layer in candidates}
-            named = shortlist(scores, learned.order, self.options.verify_top)
+            named = _smallest({layer: scores[layer] for layer in tried})[: self.options.verify_top]
         return self._chosen(learned, named, ChoiceRound(-1, scores, {}, None, steps, parts))
+
+    def _to_try(self, state: GateState, candidates: Sequence[int]) -> list[int]:
+        """Return the candidates that were never tried, and those that are worth trying again."""
+        known = {layer: state.excess[layer] for layer in candidates if layer in state.excess}
+        new = [layer for layer in candidates if layer not in known]
+        return new + shortlist(known, state.order, TRIED * self.options.verify_top)
 
     def _chosen(self, state: GateState, named: Sequence[int], record: ChoiceRound) -> GateState:
         """Switch off each of the named layers in turn; the one that costs least goes."""
-        verified = losses_without(
-            self.decoder,
-            self.windows,
-            named,
-            gone=state.order,
-            passes=self.passes,
-            should_stop=self.should_stop,
-        )
+        verified, tokens = self._verified(state, named)
         now = state.rounds[-1].loss if state.rounds else state.dense_loss
         excess = {layer: loss - (now or 0.0) for layer, loss in verified.items()}
         chosen = min(named, key=lambda layer: (verified[layer], layer))
         done = replace(record, layer=chosen, verified=verified, loss=verified[chosen])
+        part_loss = None if state.part_loss is None else state.part_loss + state.excess[chosen]
         return replace(
             state,
             order=(*state.order, chosen),
             rounds=(*state.rounds, done),
             excess={**state.excess, **excess},
+            part_loss=part_loss,
             squares=tuple(FORGET * value for value in state.squares),
-            forward_tokens=state.forward_tokens
-            + tokens_of_trials(named, len(self.decoder), self.windows.numel()),
+            forward_tokens=state.forward_tokens + tokens,
         )
 
-    def _screened(self, state: GateState, candidates: Sequence[int]) -> GateState:
-        """Try those candidates that were never tried, on a part of the text."""
-        new = [layer for layer in candidates if layer not in state.excess]
-        if not new:
-            return state
-        part = self.windows[: max(1, round(SCREENED * len(self.windows)))]
-        with switched_off(self.decoder, state.order):
-            now = loss_of(self.decoder, part, passes=self.passes, should_stop=self.should_stop)
+    def _verified(self, state: GateState, named: Sequence[int]) -> tuple[dict[int, float], int]:
+        """Return the loss without each of these on all of the text, and what that cost; trials have read a part."""
+        if state.part_loss is None:
+            return self._tried(state, named, self.windows)
+        known = {layer: state.part_loss + state.excess[layer] for layer in named}
+        rest = self.windows[self._part :]
+        if len(rest) == 0:
+            return known, 0
+        losses, tokens = self._tried(state, named, rest)
+        share = self._part / len(self.windows)
+        return {layer: share * known[layer] + (1 - share) * losses[layer] for layer in named}, tokens
+
+    @property
+    def _part(self) -> int:
+        """Sequences that trials read."""
+        return max(1, round(SCREENED * len(self.windows)))
+
+    def _tried(
+        self, state: GateState, layers: Sequence[int], windows: Tensor
+    ) -> tuple[dict[int, float], int]:
+        """Return the loss without each of these, and what that cost in tokens."""
         losses = losses_without(
             self.decoder,
-            part,
-            new,
+            windows,
+            layers,
             gone=state.order,
             passes=self.passes,
             should_stop=self.should_stop,
         )
-        tokens = part.numel() + tokens_of_trials(new, len(self.decoder), part.numel())
+        return losses, tokens_of_trials(layers, len(self.decoder), windows.numel())
+
+    def _screened(self, state: GateState, tried: Sequence[int]) -> GateState:
+        """Try these candidates on a part of the text."""
+        part, now, extra = self.windows[: self._part], state.part_loss, 0
+        if now is None:
+            now, extra = self._loss_without(state.order, part), part.numel()
+        losses, tokens = self._tried(state, tried, part)
         return replace(
             state,
             excess={**state.excess, **{layer: loss - now for layer, loss in losses.items()}},
-            forward_tokens=state.forward_tokens + tokens,
+            part_loss=now,
+            forward_tokens=state.forward_tokens + tokens + extra,
         )
+
+    def _loss_without(self, gone: Sequence[int], windows: Tensor) -> float:
+        with switched_off(self.decoder, gone):
+            return loss_of(self.decoder, windows, passes=self.passes, should_stop=self.should_stop)
 
     def _learn(self, state: GateState) -> tuple[GateState, int]:
         """Move the gates of the alive layers until they stand still."""

@@ -15,6 +15,7 @@ from trsp_core.config import CompressionSpec, SpeedOptions
 from trsp_core.method_options import (
     CHOICE_TOKENS,
     SCREENED,
+    TRIED,
     Afterwards,
     MethodOptions,
     TrspOptions,
@@ -104,7 +105,8 @@ def _passes_of_rounds(options: TrspOptions, sizes: _Sizes) -> float:
     """Return the passes of all rounds: what names candidates, and trials, which skip what comes before them."""
     gates = options.candidates == "gates"
     screening = 0 if gates else SCREENED * (1 + sizes.layers / 2)
-    a_round = (_BOTH * options.stage1_steps if gates else 0) + (options.verify_top + 1) / 2
+    trials = options.verify_top / 2 * (1 if gates else SCREENED * TRIED + 1 - SCREENED)
+    a_round = (_BOTH * options.stage1_steps if gates else 0) + trials
     return _FORWARD + screening + sum(a_round * (1 - gone / sizes.layers) for gone in range(sizes.count))
 
 

@@ -189,6 +189,29 @@ def test_trials_cost_a_fraction_of_trying_all_in_every_round() -> None:
     assert choose(learned_lm(), count=3, candidates="trials", verify_top=1).forward_tokens < 0.7 * all_of_them
 
 
+def test_a_round_of_trials_verifies_the_best_of_those_that_it_tried() -> None:
+    state = choose(learned_lm(), count=2, candidates="trials", verify_top=1)
+    for done in state.rounds:
+        assert list(done.verified) == [done.layer] == [min(done.scores, key=lambda layer: done.scores[layer])]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 8])
+def test_what_trials_read_and_the_rest_make_the_loss_on_all(rows: int) -> None:
+    model, windows = learned_lm(), sequences(8, 16, seed=3)[:rows]
+    state = choose_layers(Decoder(model), windows, 2, TrspOptions(), passes=PASSES)
+    with torch.inference_mode(), switched_off(Decoder(model), state.order):
+        assert state.rounds[-1].loss == pytest.approx(mean_loss(model, windows).item(), abs=1e-5)
+
+
+def test_the_loss_on_the_part_follows_the_layers_that_leave() -> None:
+    model = learned_lm()
+    state = choose(model, count=2, candidates="trials")
+    with torch.inference_mode(), switched_off(Decoder(model), state.order):
+        loss = mean_loss(model, sequences(8, 16, seed=3)[:2]).item()
+    assert state.part_loss == pytest.approx(loss, abs=1e-5)
+    assert choose(model, count=2).part_loss is None
+
+
 @given(
     st.dictionaries(st.integers(0, 30), st.floats(-1, 1), min_size=1, max_size=20),
     st.lists(st.integers(0, 30), max_size=5),

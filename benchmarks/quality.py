@@ -48,8 +48,8 @@ from trsp_core.sources import SourcePolicy, materialize, resolve
 from trsp_core.workspace import Workspace
 
 REMOVED, LENGTH, SEQUENCES, STEPS = 8, 256, 112, 80
-CHOICE_SEQUENCES = 4
-"""Sequences that every choice which measures losses reads: 1,024 tokens."""
+CHOICE_SEQUENCES = 8
+"""Sequences that every choice which measures losses reads: 2,048 tokens, stage 1's default."""
 WINDOWS, WINDOW = 6, 512
 CPU = torch.device("cpu")
 TRAINED, HOME = 0.7, "wikitext2, last 30 %"

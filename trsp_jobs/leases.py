@@ -46,7 +46,8 @@ class AttemptEnd:
     Attributes:
         exit_code: As `subprocess` gives it, negative for a signal; None where no child was started.
         peak_rss_bytes: Most memory that the process group held; None where it was not seen.
-        checkpoint: What it left for a later attempt: `files`, `bytes`, `written_at`, `host`; None for nothing.
+        checkpoint: What it left for a later attempt: `files`, `bytes`, `written_at`, `host`, and `stored` if it
+            was put into the store too; None for nothing.
     """
 
     exit_code: int | None = None

@@ -27,6 +27,24 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerOffer:
+    """What a worker offers to jobs.
+
+    Attributes:
+        device: `cuda` or `cpu`.
+        memory_bytes: Memory that a job may take there.
+    """
+
+    device: str
+    memory_bytes: int
+
+    @property
+    def device_classes(self) -> tuple[str, ...]:
+        """Device classes of the jobs that it can do."""
+        return ("any", "cuda") if self.device == "cuda" else ("any",)
+
+
+@dataclass(frozen=True, slots=True)
 class Orders:
     """What the worker is told when it renews its lease.
 

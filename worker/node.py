@@ -6,12 +6,12 @@ import secrets
 import socket
 import threading
 
-import psutil
 import structlog
 
 from trsp_jobs import db, service
 from trsp_jobs.service import WorkerFacts
-from worker.runtime import Runtime, offered_device
+from worker.offer import make_offer
+from worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
@@ -26,11 +26,12 @@ class SignOfLife:
 
     def __init__(self, runtime: Runtime, worker_id: str) -> None:
         self._runtime = runtime
+        offer = make_offer(runtime.settings)
         self._facts = WorkerFacts(
             id=worker_id,
             host=socket.gethostname()[:100],
-            device=offered_device(runtime.settings),
-            memory_bytes=psutil.virtual_memory().total,
+            device=offer.device,
+            memory_bytes=offer.memory_bytes,
         )
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="sign-of-life", daemon=True)

@@ -17,8 +17,10 @@ depends_on = None
 
 Columns = Sequence[str | sa.ColumnElement[Any]]
 
-_MODEL = sa.literal_column("(spec ->> 'model')")
-_ENDED = sa.literal_column("COALESCE(finished_at, 'infinity'::timestamp with time zone)")
+_MODEL: sa.ColumnElement[Any] = sa.literal_column("(spec ->> 'model')")
+_ENDED: sa.ColumnElement[Any] = sa.literal_column(
+    "COALESCE(finished_at, 'infinity'::timestamp with time zone)"
+)
 _INDEXES: dict[str, Columns] = {
     "ix_jobs_created_at_id": ["created_at", "id"],
     "ix_jobs_priority_id": ["priority", "id"],

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.exc import OperationalError
 
 from trsp_jobs import access_models, log_pieces, stored_answers, webhook_models
+from trsp_jobs.db import UPGRADE_TRIES
 from trsp_jobs.inputs import rows as input_rows
 from trsp_jobs.models import Base
 from trsp_jobs.schedules import rows as schedule_rows
@@ -21,10 +22,11 @@ TABLES = (access_models, input_rows, log_pieces, schedule_rows, slot_rows, store
 
 _LOCK = 7_385_209_174
 """Key of the advisory lock that makes several callers wait for one another."""
-LOCK_TIMEOUT = "3s"
+LOCK_TIMEOUT = "1s"
 """How long a step waits for a table: behind it, whoever wants the table waits too, each worker among them."""
-TRIES = 20
-PAUSE_SECONDS = 0.2
+PAUSE_SECONDS = 1.0
+"""Between two tries: time for those who waited behind the last one."""
+_LOOK_SECONDS = 0.2
 
 
 def database_url() -> str:
@@ -50,7 +52,7 @@ def migrate() -> None:
     engine = create_engine(database_url(), poolclass=pool.NullPool)
     with engine.connect() as connection:
         _take_turn(connection)
-        for left in reversed(range(TRIES)):
+        for left in reversed(range(context.config.attributes.get("tries", UPGRADE_TRIES))):
             try:
                 _run(connection)
                 return
@@ -66,7 +68,7 @@ def _take_turn(connection: Connection) -> None:
     taking = text("SELECT pg_try_advisory_lock(:key)")
     while not connection.scalar(taking, {"key": _LOCK}):
         connection.rollback()
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(_LOOK_SECONDS)
     connection.execute(text("SELECT set_config('lock_timeout', :limit, false)"), {"limit": LOCK_TIMEOUT})
     connection.commit()
 

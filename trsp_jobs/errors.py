@@ -16,6 +16,7 @@ JobsError
 ├── Conflict                another state of things does not allow what was asked
 ├── LeaseLost               the writer no longer owns the attempt; nothing was written
 ├── StoreUnavailable        the artifact store does not answer; trying again may help
+│   └── DamagedFile         the store gave other bytes than were stored
 └── BrokerUnavailable       the ring did not reach the broker; housekeeping rings again
 """
 
@@ -138,6 +139,19 @@ class LeaseLost(JobsError):
 
 class StoreUnavailable(JobsError):
     """The artifact store does not answer; trying again may help."""
+
+
+class DamagedFile(StoreUnavailable):
+    """The store gave other bytes than were stored."""
+
+    def __init__(self, path: str, wanted: str, found: str) -> None:
+        super().__init__(
+            f"the store gave other bytes as {path!r} than were stored: SHA-256 {found}, not {wanted}"
+        )
+        self.path, self.wanted, self.found = path, wanted, found
+
+    def __reduce__(self) -> tuple[type[DamagedFile], tuple[str, str, str]]:
+        return type(self), (self.path, self.wanted, self.found)
 
 
 class BrokerUnavailable(JobsError):

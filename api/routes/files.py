@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
@@ -85,6 +86,10 @@ def find(services: Services, job_id: str, path: str) -> models.Artifact:
         try:
             return service.get_artifact(session, job_id, path)
         except ArtifactNotFound as error:
+            if job.files_removed_at is not None:
+                when = f"{job.files_removed_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+                detail = f"The files of {job_id} were removed at {when}: they had been kept long enough."
+                raise ApiError("artifact-not-found", detail) from error
             if job.status == Status.SUCCEEDED:
                 raise
             detail = f"{job_id} is {job.status}; its files appear once it has succeeded."

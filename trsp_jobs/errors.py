@@ -4,6 +4,8 @@ JobsError
 ├── JobNotFound             no job has this id
 ├── ArtifactNotFound        the job has no such file, or the store does not hold it
 ├── ResourceNotFound        there is no such schedule, slot, model or calibration set
+├── LinkUnknown             the service has not signed this link
+├── LinkEnded               the link expired, or its key or its file is gone
 ├── IllegalTransition       the job's status does not allow what was asked
 ├── WrongCursor             the cursor of a list is none, or belongs to another list
 ├── VersionConflict         somebody else changed it since it was read; nothing was done
@@ -47,6 +49,14 @@ class ArtifactNotFound(JobsError):
 
     def __reduce__(self) -> tuple[type[ArtifactNotFound], tuple[str]]:
         return type(self), (self.path,)
+
+
+class LinkUnknown(JobsError):
+    """The service has not signed this link."""
+
+
+class LinkEnded(JobsError):
+    """The link expired, or its key or its file is gone."""
 
 
 class ResourceNotFound(JobsError):

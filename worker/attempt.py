@@ -24,7 +24,7 @@ from trsp_jobs.logs import AttemptLog, local_log
 from trsp_jobs.settings import Settings, source_policy
 from trsp_jobs.storage import ArtifactStore
 from worker import checkpoints
-from worker.ending import Ending, Outcome, Stop, judge, out_of_memory_kills
+from worker.ending import EXIT_CANCELED, Ending, Outcome, Stop, judge, out_of_memory_kills
 from worker.lease_keeper import LeaseKeeper
 from worker.log_feed import LogFeed
 from worker.persistence import pauses, persist
@@ -155,6 +155,8 @@ class AttemptRun:
         with Child(settings, command, self._scratch, output, credentials) as child:
             self._scratch.record_child(child.pid)
             stop = self._watch(child, keeper)
+        if stop is None and child.exit_code == EXIT_CANCELED and self._place.draining():
+            stop = Stop.SHUTDOWN
         self._scratch.forget_child()
         while self._write_news(child):
             continue

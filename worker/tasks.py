@@ -11,6 +11,7 @@ from trsp_jobs.dispatch import TASK_NAME, CeleryDispatcher
 from trsp_jobs.errors import BrokerUnavailable
 from worker.app import DRAINING, WORKER_ID, app
 from worker.attempt import Workplace
+from worker.draining import TermHeld
 from worker.offer import make_offer
 from worker.runtime import make_runtime, read_settings
 from worker.supervisor import CHILD_COMMAND, Supervisor
@@ -23,11 +24,19 @@ PASS_SECONDS = 0.2
 log = structlog.get_logger(__name__)
 
 
+TERM = TermHeld()
+
+
+def draining() -> bool:
+    """Tell whether this worker, or this process of it, is to end."""
+    return DRAINING.is_set() or TERM.told
+
+
 @cache
 def supervisor() -> Supervisor:
     """Return this process's supervisor."""
     runtime = make_runtime(read_settings())
-    place = Workplace(runtime.settings, runtime.sessions, runtime.store, CHILD_COMMAND, DRAINING.is_set)
+    place = Workplace(runtime.settings, runtime.sessions, runtime.store, CHILD_COMMAND, draining)
     return Supervisor(place, worker_id=WORKER_ID, offer=make_offer(runtime.settings))
 
 
@@ -46,8 +55,9 @@ def run_job(job_id: str, passed: int = 0) -> None:
         passed: How often workers that could not do it have passed the ring on.
     """
     worked = False
-    while supervisor().run(job_id) is not None:
-        worked = True
+    with TERM.hold():
+        while supervisor().run(job_id) is not None:
+            worked = True
     left = supervisor().left_to_others()
     if left is not None and passed < PASSES:
         pass_on(left, 0 if worked else passed + 1)

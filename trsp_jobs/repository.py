@@ -241,6 +241,12 @@ def list_workers(session: Session) -> Sequence[WorkerNode]:
     return session.scalars(query.order_by(WorkerNode.id)).all()
 
 
+def is_idle(session: Session, worker_id: str) -> bool:
+    """Tell whether a worker is there and works on nothing."""
+    query = select(WorkerNode.id).where(WorkerNode.id == worker_id, WorkerNode.current_job.is_(None))
+    return session.scalar(query) is not None
+
+
 def remove_worker(session: Session, worker_id: str) -> None:
     """Forget a worker."""
     session.execute(delete(WorkerNode).where(WorkerNode.id == worker_id))

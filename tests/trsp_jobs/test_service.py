@@ -490,6 +490,22 @@ def test_a_ring_is_passed_on_only_to_an_idle_worker_that_can_do_the_job(
     assert do(sessions, service.left_to_others, GPU) is None
 
 
+def test_an_idle_worker_finds_what_waits_for_it(sessions: Sessions, submit: Any) -> None:
+    def found(worker: str, offer: WorkerOffer = CPU) -> str | None:
+        job_id: str | None = do(sessions, service.work_for_idle, worker, offer)
+        return job_id
+
+    large = submit(memory_bytes=CPU.memory_bytes + 1)
+    assert found("w1") is None
+    see(sessions, "w1")
+    assert found("w1") is None
+    assert found("w1", GPU) == large
+    small = submit()
+    assert found("w1") == small
+    do(sessions, service.set_current_job, "w1", large)
+    assert found("w1") is None
+
+
 def test_workers_appear_and_are_forgotten(sessions: Sessions) -> None:
     see(sessions, "here")
     see(sessions, "gone", seconds=-1)

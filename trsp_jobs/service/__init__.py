@@ -16,6 +16,7 @@ from trsp_jobs.service.execution import (
     record_progress,
     succeed,
     time_out,
+    work_for_idle,
 )
 from trsp_jobs.service.keys import (
     FoundKey,
@@ -132,4 +133,5 @@ __all__ = [
     "usage",
     "waiting_reason",
     "waiting_reasons",
+    "work_for_idle",
 ]

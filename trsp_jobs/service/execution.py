@@ -39,6 +39,13 @@ def left_to_others(session: Session, offer: WorkerOffer) -> str | None:
     return repository.left_to_others(session, offer)
 
 
+def work_for_idle(session: Session, worker_id: str, offer: WorkerOffer) -> str | None:
+    """Return a job that waits although this worker is idle and can do it: its ring was lost, or came too early."""
+    if not repository.is_idle(session, worker_id):
+        return None
+    return repository.best_queued(session, offer, preferred="")
+
+
 def claim(session: Session, job_id: str, *, owner: str, lease_seconds: float) -> Claim | None:
     """Take a queued job by one conditional UPDATE; None if it is not queued (any more), or may not run yet."""
     if not may_start(session, repository.key_of(session, job_id)):

@@ -157,7 +157,8 @@ class AttemptOut(FromRow):
     exit_code: int | None
     peak_rss_bytes: int | None
     checkpoint: dict[str, Any] | None = Field(
-        description="What a retry can go on from: files, bytes, written_at, host; null where nothing was left."
+        description="What a retry can go on from: files, bytes, written_at, host, and stored, the hash of its "
+        "manifest if it lies in the store too; null where nothing was left."
     )
 
 

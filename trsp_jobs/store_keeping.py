@@ -143,13 +143,12 @@ def remove_results(sessions: sessionmaker[Session], store: ArtifactStore, days: 
     Raises:
         StoreUnavailable: If the store does not answer; the rest is done next time.
     """
-    removed = []
-    for _ in range(_BATCH):
+    removed: list[str] = []
+    while True:
         with db.session_scope(sessions) as session:
             job = store_repository.lock_old(session, days)
             if job is None:
-                break
+                return removed
             store_repository.forget_files(session, job)
             store.delete(f"jobs/{job.id}")
             removed.append(job.id)
-    return removed

@@ -46,21 +46,24 @@ class Storekeeper:
                 ended.wait(following())
 
     def round(self) -> None:
-        """Remove what has been kept long enough and, if it is time, compare the store with the rows.
+        """If it is time, remove what has been kept long enough and compare the store with the rows.
 
         Raises:
             StoreUnavailable: If the store does not answer.
             sqlalchemy.exc.OperationalError: If the database is away.
         """
-        if self._settings.result_keep_days is not None:
-            for job_id in store_keeping.remove_results(
-                self._sessions, self._store, self._settings.result_keep_days
-            ):
-                log.info("the files of an old job were removed", job=job_id)
         with db.session_scope(self._sessions) as session:
             turn = store_repository.take_turn(session, _TURN, self._settings.store_sweep_seconds)
         if turn:
+            self.remove_old()
             self.compare()
+
+    def remove_old(self) -> None:
+        """Remove the files of jobs that ended long ago, if the operator wants that."""
+        days = self._settings.result_keep_days
+        if days is not None:
+            for job_id in store_keeping.remove_results(self._sessions, self._store, days):
+                log.info("the files of an old job were removed", job=job_id)
 
     def compare(self) -> None:
         """Remove uploads that never ended and files that no row names; tell of rows whose file is gone."""

@@ -118,9 +118,9 @@ def test_old_results_lose_their_files_and_stay_in_the_list(place: Bench) -> None
         end_days_ago(place, job_id, 8)
     with db.session_scope(place.sessions) as session:
         slots.publish(session, published, "small", {}, by="somebody")
-    keeper(place).round()
+    keeper(place).remove_old()
     assert place.job(old).files_removed_at is None
-    keeper(place, result_keep_days=7).round()
+    keeper(place, result_keep_days=7).remove_old()
     job = place.job(old)
     assert job.files_removed_at is not None
     assert job.result is not None
@@ -130,7 +130,7 @@ def test_old_results_lose_their_files_and_stay_in_the_list(place: Bench) -> None
         assert place.job(job_id).files_removed_at is None
     assert place.job(waiting).files_removed_at is None
     version = job.version
-    keeper(place, result_keep_days=7).round()
+    keeper(place, result_keep_days=7).remove_old()
     assert place.job(old).version == version
 
 
@@ -139,7 +139,7 @@ def test_a_job_that_lost_its_files_can_be_retried(bench: Bench) -> None:
     while bench.run(job_id) is not None:
         continue
     end_days_ago(bench, job_id, 8)
-    keeper(bench, result_keep_days=7).round()
+    keeper(bench, result_keep_days=7).remove_old()
     assert bench.job(job_id).files_removed_at is not None
     with db.session_scope(bench.sessions) as session:
         service.retry(session, job_id)
@@ -161,6 +161,19 @@ def test_of_many_nodes_one_compares(bench: Bench, sessions: sessionmaker[Session
     assert sorted(found) == [False] * 7 + [True]
     with db.session_scope(sessions) as session:
         assert store_repository.take_turn(session, "a test", 0)
+
+
+def test_a_round_does_both_once_its_turn_has_come(bench: Bench, tmp_path: Path) -> None:
+    old = done(bench)
+    end_days_ago(bench, old, 8)
+    put(bench.store, tmp_path, "jobs/job_nobody/attempts/1/log.txt")
+    changes = {"store_grace_seconds": 0, "store_sweep_seconds": 3600}
+    for name, changed in (("first", {}), ("second", {"result_keep_days": 7})):
+        keeper(bench, **changes, **changed).round()
+        assert paths(bench, "jobs/job_nobody") == set(), name
+        assert bench.job(old).files_removed_at is None
+    keeper(bench, **{**changes, "store_sweep_seconds": 0.001}, result_keep_days=7).round()
+    assert bench.job(old).files_removed_at is not None
 
 
 def test_several_keepers_at_once_remove_without_errors(place: Bench, tmp_path: Path) -> None:

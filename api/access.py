@@ -32,6 +32,7 @@ RULES: Mapping[str, Rule] = {
     "compare": _JOBS,
     "events": _JOBS,
     "files": _JOBS,
+    "links": Rule(None, None),
     "dashboard": _JOBS,
     "schedules": _SCHEDULES,
     "models": _MODELS,

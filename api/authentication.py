@@ -21,8 +21,9 @@ from trsp_jobs.db import OUTAGES
 COOKIE = "trsp_session"
 SESSION_SECONDS = 12 * 3600
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/version", "/login", "/problems", "/favicon.ico"})
-OPEN_FOLDERS = ("/static/", "/problems/")
-"""What tells nothing of anybody's jobs: health, the way in, the pages' looks and the explanations of errors."""
+OPEN_FOLDERS = ("/static/", "/problems/", "/links/")
+"""What tells nothing of anybody's jobs: health, the way in, the pages' looks and the explanations of errors; and
+links, which carry their own right."""
 
 
 class Authenticator:

@@ -20,6 +20,7 @@ from trsp_jobs import service
 from trsp_jobs.callers import Caller
 from trsp_jobs.db import OUTAGES, session_scope
 from trsp_jobs.dispatch import Dispatcher
+from trsp_jobs.download_links import LinkSigner
 from trsp_jobs.errors import BrokerUnavailable, JobNotFound, ResourceNotFound
 from trsp_jobs.inputs.admission import Admitted, admit
 from trsp_jobs.settings import Settings
@@ -75,6 +76,12 @@ class Services:
                 "TRSP_SECRET is not set; set it to 32 random characters, such as from `openssl rand -hex 16`."
             )
         return self.settings.secret.get_secret_value()
+
+    @property
+    def links(self) -> LinkSigner:
+        """What signs links: by the secret, and takes those of the secret before it."""
+        former = self.settings.former_secret
+        return LinkSigner([*([former.get_secret_value()] if former else []), self.secret])
 
     @contextmanager
     def session(self) -> Iterator[Session]:

@@ -86,6 +86,18 @@ KINDS: tuple[Kind, ...] = (
         "There is no such file",
         "GET /v1/jobs/ID/artifacts lists a job's files; they appear once it has succeeded.",
     ),
+    Kind(
+        "link-unknown",
+        404,
+        "There is no such link",
+        "Copy the whole link, or make a new one with POST /v1/jobs/ID/links.",
+    ),
+    Kind(
+        "link-ended",
+        410,
+        "The link downloads nothing any more",
+        "Ask whoever sent it for a new one; POST /v1/jobs/ID/links makes it.",
+    ),
     Kind("key-not-found", 404, "There is no such key", "GET /v1/keys lists the keys."),
     Kind(
         "webhook-not-found",
@@ -191,6 +203,12 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("too-many-requests", 429, "Too many requests", "Wait as long as Retry-After says.", RETRY_SECONDS),
     Kind(
+        "file-damaged",
+        500,
+        "The stored file is not what was stored",
+        "Its bytes have another SHA-256 than when they were stored. Make the result anew, or mend the store.",
+    ),
+    Kind(
         "internal-error",
         500,
         "The server made a mistake",
@@ -224,6 +242,8 @@ _DOMAIN: tuple[tuple[type[Exception], str], ...] = (
     (core.InputRefused, "input-refused"),
     (jobs.JobNotFound, "job-not-found"),
     (jobs.ArtifactNotFound, "artifact-not-found"),
+    (jobs.LinkUnknown, "link-unknown"),
+    (jobs.LinkEnded, "link-ended"),
     (jobs.IllegalTransition, "illegal-transition"),
     (jobs.WrongCursor, "invalid-request"),
     (jobs.VersionConflict, "version-conflict"),
@@ -234,6 +254,7 @@ _DOMAIN: tuple[tuple[type[Exception], str], ...] = (
     (jobs.QuotaExceeded, "quota-exceeded"),
     (jobs.ResourceNotFound, "resource-not-found"),
     (jobs.Conflict, "conflict"),
+    (jobs.DamagedFile, "file-damaged"),
     (jobs.StoreUnavailable, "store-unavailable"),
     *((cls, "database-unavailable") for cls in OUTAGES),
 )

@@ -27,6 +27,7 @@ from api.routes import (
     files,
     jobs,
     keys,
+    links,
     logs,
     models,
     schedules,
@@ -95,7 +96,7 @@ def describe_app() -> dict[str, Any]:
 
 def add_routes(app: FastAPI) -> None:
     """Register every resource."""
-    for part in (jobs, compare, events, files, logs, schedules, slots, models, calibration_sets):
+    for part in (jobs, compare, events, files, links, logs, schedules, slots, models, calibration_sets):
         app.include_router(part.router)
     for part in (keys, webhooks, audit, system, dashboard, login):
         app.include_router(part.router)

@@ -96,6 +96,12 @@ class JobOut(FromRow):
         description="The slot that the result is offered to, and the margins of the gate."
     )
     schedule_id: str | None = Field(description="The schedule that made it.")
+    memory_bytes: int | None = Field(
+        description="Least memory that a worker must have for it, bytes; null where nobody estimated it."
+    )
+    files_removed_at: datetime | None = Field(
+        description="When its files were removed because it had ended long ago."
+    )
     attempt: int = Field(description="Number of the latest attempt, 0 before the first.")
     max_attempts: int
     error: dict[str, Any] | None = Field(description="Code, message, problems and suggestion of the failure.")
@@ -151,7 +157,8 @@ class AttemptOut(FromRow):
     exit_code: int | None
     peak_rss_bytes: int | None
     checkpoint: dict[str, Any] | None = Field(
-        description="What a retry can go on from: files, bytes, written_at, host; null where nothing was left."
+        description="What a retry can go on from: files, bytes, written_at, host, and stored, the hash of its "
+        "manifest if it lies in the store too; null where nothing was left."
     )
 
 
@@ -169,6 +176,9 @@ class ArtifactOut(FromRow):
     sha256: str
     media_type: str
     attempt: int
+    missing_since: datetime | None = Field(
+        description="When the store was found not to hold it; null while it does."
+    )
     href: str
 
     @classmethod
@@ -181,6 +191,7 @@ class ArtifactOut(FromRow):
             sha256=row.sha256,
             media_type=row.media_type,
             attempt=row.attempt,
+            missing_since=row.missing_since,
             href=href,
         )
 
@@ -239,6 +250,9 @@ class PreflightOut(BaseModel):
     sequence_length: int = Field(description="Tokens of a calibration window.")
     window_length: int = Field(description="Tokens of an evaluation window.")
     memory_bytes: int = Field(description="Estimate of the peak memory, bytes, in float32 on a CPU.")
+    least_memory_bytes: int = Field(
+        description="Memory without which it cannot be done, bytes; workers that have less leave it to others."
+    )
     estimate: EstimateOut = Field(description="Time and memory by the jobs that have succeeded here.")
 
     @classmethod
@@ -315,7 +329,7 @@ class WorkerOut(FromRow):
     id: str
     host: str
     device: str
-    memory_bytes: int
+    memory_bytes: int = Field(description="Memory that a job may take there.")
     current_job: str | None
     started_at: datetime
     last_seen: datetime

@@ -84,7 +84,7 @@ class Postgres:
         self.throw_out()
         self.run(
             "TRUNCATE jobs, worker_nodes, stored_answers, api_keys, webhooks, audit, schedules, slots,"
-            " registered_models, calibration_sets CASCADE",
+            " registered_models, calibration_sets, turns CASCADE",
             database=_DATABASE,
         )
 

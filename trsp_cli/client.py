@@ -153,6 +153,19 @@ class Client(AccessCalls, ScheduleCalls, SlotCalls, InputCalls):
         """Return the files of a job: `path`, `size` in bytes, `sha256`, `media_type`."""
         return [dict(item) for item in self._transport.json("GET", _path(job_id, "artifacts"))["items"]]
 
+    def links(self, job_id: str, *, paths: Sequence[str] | None = None, seconds: int = 3600) -> Rows:
+        """Make links that download a job's files without a key: `path`, `url`, `expires_at`, `sha256`, `size`.
+
+        Args:
+            job_id: The job.
+            paths: The files; all unless given.
+            seconds: How long they download, a week at most.
+        """
+        body = {"paths": None if paths is None else [*paths], "seconds": seconds}
+        return [
+            dict(item) for item in self._transport.json("POST", _path(job_id, "links"), json=body)["items"]
+        ]
+
     def workers(self) -> Rows:
         """Return the workers that are online."""
         return [dict(item) for item in self._transport.json("GET", "/v1/workers")["items"]]

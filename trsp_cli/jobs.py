@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from trsp_cli import spec_options as words
+from trsp_cli.artifacts import artifacts
 from trsp_cli.client import FINAL, Client
 from trsp_cli.connect import Key, Url, connect
 from trsp_cli.job_tables import error_text, show_comparison, show_job, show_list, show_preflight
@@ -19,6 +20,7 @@ from trsp_cli.output import CommandFailed, Output, Usage
 from trsp_core.errors import Problem
 
 app = typer.Typer(no_args_is_help=True, help="Submit, watch and fetch jobs of a service.")
+app.command()(artifacts)
 
 JobId = Annotated[str, typer.Argument(help="The job's id, job_…")]
 

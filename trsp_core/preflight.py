@@ -21,6 +21,7 @@ from trsp_core.workload import window_length
 _RUNTIME_BYTES = 450 * 2**20
 """Python, torch and transformers before a model is loaded."""
 _FLOAT_BYTES = 4
+_ITEM_BYTES = {"float16": 2, "bfloat16": 2}
 MOMENTS = {ADAMW: 2.0, ADAMW_8BIT: 0.52}
 """Floats that an optimizer keeps a trained weight; beside its codes the 8-bit one keeps two scales a block of 256."""
 
@@ -39,6 +40,8 @@ class Preflight:
         window_length: Tokens of an evaluation window.
         memory_bytes: Estimate of the job's peak memory in fp32 on a CPU, the model resident unless the spec
             says that it is streamed.
+        least_memory_bytes: Memory without which the job cannot be done: in the precision that it asks for, and
+            streamed where that is left to the job.
     """
 
     source: Source
@@ -49,6 +52,7 @@ class Preflight:
     sequence_length: int
     window_length: int
     memory_bytes: int
+    least_memory_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return the part that a client needs, as JSON types."""
@@ -97,6 +101,7 @@ def preflight(spec: CompressionSpec, policy: SourcePolicy) -> Preflight:
         sequence_length=sequence,
         window_length=window,
         memory_bytes=memory_needed(spec, facts),
+        least_memory_bytes=least_memory(spec, facts),
     )
 
 
@@ -197,11 +202,30 @@ def _length(given: int | None, facts: ModelFacts, pointer: str) -> int:
     return window_length(given, facts)
 
 
+def least_memory(spec: CompressionSpec, facts: ModelFacts) -> int:
+    """Estimate the memory without which a job cannot be done, bytes.
+
+    A job that may stream its model counts as streamed. A precision counts where the spec names it, and that of
+    the stored weights where it is bound to CUDA, which takes it if fp32 does not fit.
+    """
+    free = spec.memory == "auto" and not any(obstacles(spec))
+    resident = memory_needed(spec, facts)
+    needed = min(resident, _streamed(spec, facts)) if free else resident
+    name = spec.dtype
+    if name == "auto" and spec.device.startswith("cuda"):
+        name = facts.stored_dtype
+    return _RUNTIME_BYTES + (needed - _RUNTIME_BYTES) * _ITEM_BYTES.get(name, _FLOAT_BYTES) // _FLOAT_BYTES
+
+
+def _streamed(spec: CompressionSpec, facts: ModelFacts) -> int:
+    length = window_length(spec.calibration.sequence_length, facts)
+    return _RUNTIME_BYTES + streamed_bytes(spec, facts, length)
+
+
 def memory_needed(spec: CompressionSpec, facts: ModelFacts) -> int:
     """Estimate the peak, bytes: the runtime, the weights, and what stage 2 keeps of each weight it trains."""
     if spec.memory == STREAMED:
-        length = window_length(spec.calibration.sequence_length, facts)
-        return _RUNTIME_BYTES + streamed_bytes(spec, facts, length)
+        return _streamed(spec, facts)
     weights = facts.parameters * _FLOAT_BYTES
     layers = sum(facts.layer_parameters) * _FLOAT_BYTES
     choosing = float(registry.METHODS[spec.method.name].keeps_gradients)

@@ -16,6 +16,7 @@ OUTAGES = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
 
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 30
+UPGRADE_TRIES = 60
 
 
 def make_engine(url: str, *, pool_size: int = 5) -> Engine:
@@ -51,17 +52,26 @@ def session_scope(factory: sessionmaker[Session]) -> Iterator[Session]:
         yield session
 
 
-def alembic_config(url: str) -> Config:
+def alembic_config(url: str, **attributes: object) -> Config:
     """Return Alembic's configuration for the migrations of this installation."""
     config = Config()
     config.set_main_option("script_location", str(files("migrations")))
-    config.attributes["url"] = url
+    config.attributes.update(attributes, url=url)
     return config
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database to a revision; several callers at once wait for one another."""
-    command.upgrade(alembic_config(url), revision)
+def upgrade(url: str, revision: str = "head", *, tries: int = UPGRADE_TRIES) -> None:
+    """Bring the database to a revision, also while jobs run; several callers at once wait for one another.
+
+    Args:
+        url: The database.
+        revision: The revision.
+        tries: How often a step asks for its locks, about two seconds apart, before it gives up.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: If it gave up; steps that were done stay.
+    """
+    command.upgrade(alembic_config(url, tries=tries), revision)
 
 
 def downgrade(url: str, revision: str) -> None:

@@ -48,14 +48,19 @@ class CeleryDispatcher:
             task_default_queue=queue,
         )
 
-    def ring(self, job_id: str) -> None:
+    def ring(self, job_id: str, *, passed: int = 0) -> None:
         """Tell the workers that a job waits; answers within a few seconds either way.
+
+        Args:
+            job_id: The job.
+            passed: How often workers that could not do it have passed the ring on.
 
         Raises:
             BrokerUnavailable: If the ring did not reach the broker.
         """
+        arguments = [job_id, passed] if passed else [job_id]
         try:
-            self._app.send_task(TASK_NAME, args=[job_id], queue=self._queue, retry=False)
+            self._app.send_task(TASK_NAME, args=arguments, queue=self._queue, retry=False)
         except (OperationalError, RedisError, OSError) as error:
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error
 

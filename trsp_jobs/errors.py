@@ -4,6 +4,8 @@ JobsError
 ├── JobNotFound             no job has this id
 ├── ArtifactNotFound        the job has no such file, or the store does not hold it
 ├── ResourceNotFound        there is no such schedule, slot, model or calibration set
+├── LinkUnknown             the service has not signed this link
+├── LinkEnded               the link expired, or its key or its file is gone
 ├── IllegalTransition       the job's status does not allow what was asked
 ├── WrongCursor             the cursor of a list is none, or belongs to another list
 ├── VersionConflict         somebody else changed it since it was read; nothing was done
@@ -16,6 +18,7 @@ JobsError
 ├── Conflict                another state of things does not allow what was asked
 ├── LeaseLost               the writer no longer owns the attempt; nothing was written
 ├── StoreUnavailable        the artifact store does not answer; trying again may help
+│   └── DamagedFile         the store gave other bytes than were stored
 └── BrokerUnavailable       the ring did not reach the broker; housekeeping rings again
 """
 
@@ -46,6 +49,14 @@ class ArtifactNotFound(JobsError):
 
     def __reduce__(self) -> tuple[type[ArtifactNotFound], tuple[str]]:
         return type(self), (self.path,)
+
+
+class LinkUnknown(JobsError):
+    """The service has not signed this link."""
+
+
+class LinkEnded(JobsError):
+    """The link expired, or its key or its file is gone."""
 
 
 class ResourceNotFound(JobsError):
@@ -138,6 +149,19 @@ class LeaseLost(JobsError):
 
 class StoreUnavailable(JobsError):
     """The artifact store does not answer; trying again may help."""
+
+
+class DamagedFile(StoreUnavailable):
+    """The store gave other bytes than were stored."""
+
+    def __init__(self, path: str, wanted: str, found: str) -> None:
+        super().__init__(
+            f"the store gave other bytes as {path!r} than were stored: SHA-256 {found}, not {wanted}"
+        )
+        self.path, self.wanted, self.found = path, wanted, found
+
+    def __reduce__(self) -> tuple[type[DamagedFile], tuple[str, str, str]]:
+        return type(self), (self.path, self.wanted, self.found)
 
 
 class BrokerUnavailable(JobsError):

@@ -27,6 +27,24 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerOffer:
+    """What a worker offers to jobs.
+
+    Attributes:
+        device: `cuda` or `cpu`.
+        memory_bytes: Memory that a job may take there.
+    """
+
+    device: str
+    memory_bytes: int
+
+    @property
+    def device_classes(self) -> tuple[str, ...]:
+        """Device classes of the jobs that it can do."""
+        return ("any", "cuda") if self.device == "cuda" else ("any",)
+
+
+@dataclass(frozen=True, slots=True)
 class Orders:
     """What the worker is told when it renews its lease.
 
@@ -46,7 +64,8 @@ class AttemptEnd:
     Attributes:
         exit_code: As `subprocess` gives it, negative for a signal; None where no child was started.
         peak_rss_bytes: Most memory that the process group held; None where it was not seen.
-        checkpoint: What it left for a later attempt: `files`, `bytes`, `written_at`, `host`; None for nothing.
+        checkpoint: What it left for a later attempt: `files`, `bytes`, `written_at`, `host`, and `stored` if it
+            was put into the store too; None for nothing.
     """
 
     exit_code: int | None = None

@@ -72,6 +72,8 @@ class Job(Base):
         webhook_id: The webhook that hears of its end whatever else it listens to.
         schedule_id: The schedule that made it; it keeps its name when the schedule is deleted.
         publish: The slot that its result is offered to and the margins, as `Offer.to_dict` gives them.
+        memory_bytes: Least memory that a worker must have for it; None where nobody estimated it.
+        files_removed_at: When its files were removed because it had ended long ago.
     """
 
     __tablename__ = "jobs"
@@ -130,6 +132,8 @@ class Job(Base):
     webhook_id: Mapped[str | None] = mapped_column(ForeignKey("webhooks.id", ondelete="SET NULL"))
     schedule_id: Mapped[str | None] = mapped_column(String(30))
     publish: Mapped[dict[str, Any] | None]
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    files_removed_at: Mapped[datetime | None]
 
 
 class Attempt(Base):
@@ -143,8 +147,8 @@ class Attempt(Base):
         reason: One line for a person: how it ended.
         exit_code: The child's; negative for the signal that killed it.
         peak_rss_bytes: Most memory that the child's process group held, as the worker saw it.
-        checkpoint: What a retry can go on from: `files`, `bytes`, `written_at`, `host`; None where nothing
-            was left.
+        checkpoint: What a retry can go on from: `files`, `bytes`, `written_at`, `host`, `stored` if it lies
+            in the store too; None where nothing was left.
     """
 
     __tablename__ = "attempts"
@@ -189,6 +193,7 @@ class Artifact(Base):
         path: Where it lies in that folder, `/` between the parts.
         size: Bytes.
         sha256: Hash of its content, hexadecimal.
+        missing_since: When housekeeping found that the store does not hold it; None while it does.
     """
 
     __tablename__ = "artifacts"
@@ -199,11 +204,26 @@ class Artifact(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     media_type: Mapped[str] = mapped_column(String(100))
+    missing_since: Mapped[datetime | None]
 
     @property
     def store_path(self) -> str:
         """The file's path in the store."""
         return f"jobs/{self.job_id}/attempts/{self.attempt}/{self.path}"
+
+
+class Turn(Base):
+    """When housekeeping last did something that one node does for all.
+
+    Attributes:
+        name: What is done.
+        at: When a node last took its turn.
+    """
+
+    __tablename__ = "turns"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class WorkerNode(Base):
@@ -212,7 +232,7 @@ class WorkerNode(Base):
     Attributes:
         id: Host name and a random part, new with each start.
         device: `cuda` or `cpu`.
-        memory_bytes: The machine's memory.
+        memory_bytes: Memory that a job may take there: the GPU's, the machine's, or what the operator said.
         current_job: The job that it works on.
         last_seen: When it last said that it is there.
         gone_after: When it counts as gone unless it says so again.

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, Select, and_, cast, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Double, Select, and_, cast, delete, func, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from trsp_jobs.key_repository import may_run
-from trsp_jobs.leases import Claim
+from trsp_jobs.leases import Claim, WorkerOffer
 from trsp_jobs.lifecycle import ACTIVE, Status
 from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
 
@@ -120,15 +120,33 @@ def _seconds_left() -> ColumnElement[float | None]:
     return cast(left, Double)
 
 
-def best_queued(session: Session, device_classes: Sequence[str], preferred: str) -> str | None:
-    """Return the id of the queued job that is to go first: by priority, then `preferred`, then oldest."""
+def best_queued(session: Session, offer: WorkerOffer, preferred: str) -> str | None:
+    """Return the id of the queued job that is to go first: by priority, then `preferred`, then oldest.
+
+    Only jobs that a worker with this offer can do are looked at.
+    """
     query = (
         select(Job.id)
-        .where(Job.status == Status.QUEUED, Job.device_class.in_(device_classes), may_run())
+        .where(Job.status == Status.QUEUED, _suits(offer), may_run())
         .order_by(Job.priority.desc(), (Job.id == preferred).desc(), Job.id)
         .limit(1)
     )
     return session.scalar(query)
+
+
+def _suits(offer: WorkerOffer) -> ColumnElement[bool]:
+    fits = or_(Job.memory_bytes.is_(None), Job.memory_bytes <= offer.memory_bytes)
+    return and_(Job.device_class.in_(offer.device_classes), fits)
+
+
+def left_to_others(session: Session, offer: WorkerOffer) -> str | None:
+    """Return the id of a queued job that this offer does not suit, but that of an idle worker does."""
+    device = or_(Job.device_class == "any", WorkerNode.device == "cuda")
+    fits = or_(Job.memory_bytes.is_(None), Job.memory_bytes <= WorkerNode.memory_bytes)
+    idle = and_(WorkerNode.gone_after > func.now(), WorkerNode.current_job.is_(None))
+    able = select(WorkerNode.id).where(idle, device, fits).exists()
+    query = select(Job.id).where(Job.status == Status.QUEUED, not_(_suits(offer)), may_run(), able)
+    return session.scalar(query.order_by(Job.priority.desc(), Job.id).limit(1))
 
 
 def count_queued(session: Session) -> int:
@@ -221,6 +239,12 @@ def list_workers(session: Session) -> Sequence[WorkerNode]:
     """Return the workers that are there, by id."""
     query = select(WorkerNode).where(WorkerNode.gone_after > func.now())
     return session.scalars(query.order_by(WorkerNode.id)).all()
+
+
+def is_idle(session: Session, worker_id: str) -> bool:
+    """Tell whether a worker is there and works on nothing."""
+    query = select(WorkerNode.id).where(WorkerNode.id == worker_id, WorkerNode.current_job.is_(None))
+    return session.scalar(query) is not None
 
 
 def remove_worker(session: Session, worker_id: str) -> None:

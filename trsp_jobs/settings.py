@@ -77,6 +77,12 @@ class Settings(BaseSettings):
         "webhooks and the dashboard's sessions are signed with it. Changing it ends all of them at once.",
         min_length=16,
     )
+    former_secret: SecretStr | None = Field(
+        None,
+        description="The secret before TRSP_SECRET, for the time after a change: links that were signed with it "
+        "download until they expire. Nothing else takes it.",
+        min_length=16,
+    )
     api_key: SecretStr | None = Field(
         None,
         description="The operator's key: every right, on the resources of every owner. Needed until there is "
@@ -106,6 +112,12 @@ class Settings(BaseSettings):
     worker_device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="What this machine's workers offer; auto looks for an NVIDIA device."
     )
+    worker_memory_bytes: int | None = Field(
+        None,
+        description="Memory that a job of this worker may take, bytes; jobs that need more are left to others. "
+        "Unless set it is the GPU's memory, else the machine's; set it where several workers share a machine.",
+        ge=1,
+    )
     worker_seen_seconds: float = Field(
         15, description="Time between a worker's signs of life, seconds; it counts as gone after three.", gt=0
     )
@@ -123,6 +135,28 @@ class Settings(BaseSettings):
     )
     scratch_keep_seconds: float = Field(
         86_400, description="How long a job's checkpoint is kept for a retry after it ended, seconds.", ge=0
+    )
+    checkpoint_store: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether the checkpoint of a job that is handed over or has crashed is put into the store, "
+        "so that a worker of another machine goes on from it; auto does so where the store is S3.",
+    )
+    result_keep_days: float | None = Field(
+        None,
+        description="Days after its end at which a job's files are removed, unless a slot can go back to it; the "
+        "job stays in the lists. Never unless set.",
+        gt=0,
+    )
+    store_sweep_seconds: float = Field(
+        3600,
+        description="Time between two comparisons of the store with the database, seconds; one node does it.",
+        gt=0,
+    )
+    store_grace_seconds: float = Field(
+        86_400,
+        description="Age from which files in the store that no row names, and uploads that never came to an end, "
+        "are removed, seconds.",
+        ge=0,
     )
     housekeeping_seconds: float = Field(
         5, description="Time between two rounds of housekeeping, seconds.", gt=0
@@ -153,6 +187,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Any) -> Any:
         return [item.resolve() for item in value] if isinstance(value, list) else value.resolve()
+
+    @property
+    def stores_checkpoints(self) -> bool:
+        """Whether checkpoints are put into the store for other machines."""
+        return self.checkpoint_store == "always" or (
+            self.checkpoint_store == "auto" and self.store_url.startswith("s3:")
+        )
 
     @property
     def work_dir(self) -> Path:

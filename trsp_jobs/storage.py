@@ -6,8 +6,8 @@ Files are streamed, never held in memory as a whole. A put is seen completely or
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -18,15 +18,19 @@ import obstore
 from obstore.exceptions import BaseError, InvalidPathError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from trsp_jobs.errors import ArtifactNotFound, StoreUnavailable
+from trsp_jobs.errors import ArtifactNotFound, DamagedFile, StoreUnavailable
 from trsp_jobs.settings import Settings
+from trsp_jobs.unfinished_uploads import BucketUploads, Credentials, FolderUploads, NoUploads, Uploads
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
 
 _PART_BYTES = 8 * 1024 * 1024
+_MOST_PARTS = 10_000
+"""Parts that S3 takes of one file; larger files have larger parts."""
 _PARTS_AT_ONCE = 4
 _READ_BYTES = 1024 * 1024
+_MOST_DELETED = 1000
 _NO_RANGES = "NotPartial"
 """In obstore's message where a server answers a range with the status of a whole file (rclone does)."""
 
@@ -65,32 +69,53 @@ class ArtifactStore:
     `ArtifactNotFound` for a path that it does not hold or that is no proper path.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, uploads: Uploads = NoUploads()) -> None:
         self._store = store
+        self._uploads = uploads
 
     def put_file(self, path: str, local: Path) -> StoredFile:
         """Store a local file, replacing what has its path.
 
         Returns:
-            Size and hash of the bytes that were sent; the store's own size was compared with it.
+            Size and hash of the bytes that were sent. S3 is told the hash of each part and refuses others;
+            the store's own size was compared with what was sent.
 
         Raises:
             StoreUnavailable: Also if the store holds another size than was sent.
         """
-        source = _Hashing(local)
+        source, size = _Hashing(local), local.stat().st_size
         with _translated(path):
             obstore.put(
                 self._store,
                 _proper(path),
                 source,
-                use_multipart=local.stat().st_size > _PART_BYTES,
-                chunk_size=_PART_BYTES,
+                use_multipart=size > _PART_BYTES,
+                chunk_size=part_bytes(size),
                 max_concurrency=_PARTS_AT_ONCE,
             )
         stored = self.stat(path).size
         if stored != source.size:
             raise StoreUnavailable(f"the store holds {stored} of the {source.size} bytes sent as {path!r}")
         return StoredFile(source.size, source.digest.hexdigest())
+
+    def fetch_file(self, path: str, local: Path, *, sha256: str) -> None:
+        """Bring a file here, piece by piece; it has its name only when it is whole and its hash is right.
+
+        Raises:
+            DamagedFile: If the store gives other bytes than were stored.
+        """
+        part = local.with_name(f".{local.name}.part")
+        digest = hashlib.sha256()
+        try:
+            with part.open("wb") as file:
+                for piece in self.open_range(path):
+                    digest.update(piece)
+                    file.write(piece)
+            if digest.hexdigest() != sha256:
+                raise DamagedFile(path, sha256, digest.hexdigest())
+            part.replace(local)
+        finally:
+            part.unlink(missing_ok=True)
 
     def open_range(self, path: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Return the bytes from `start` up to but without `end`, in pieces; `end` None means the file's end.
@@ -140,13 +165,43 @@ class ArtifactStore:
                 for meta in batch:
                     yield FileFacts(meta["path"], meta["size"], meta["last_modified"])
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Return the names of the folders right below the folder `prefix`, in order."""
+        with _translated(prefix):
+            found = obstore.list_with_delimiter(self._store, _proper(prefix))["common_prefixes"]
+        return sorted(PurePosixPath(path).name for path in found)
+
     def delete(self, prefix: str) -> int:
         """Remove the folder `prefix` with all files in it; return how many there were."""
-        paths = [item.path for item in self.list(prefix)]
-        with _translated(prefix):
-            if paths:
-                obstore.delete(self._store, paths)
+        return self.delete_files([item.path for item in self.list(prefix)])
+
+    def delete_files(self, paths: Sequence[str]) -> int:
+        """Remove single files; those that are gone already are no error. Return how many were named."""
+        for begin in range(0, len(paths), _MOST_DELETED):
+            self._delete([_proper(path) for path in paths[begin : begin + _MOST_DELETED]])
         return len(paths)
+
+    def _delete(self, paths: Sequence[str]) -> None:
+        """Remove files at once, or one by one where some of them are gone, as others may remove them too."""
+        try:
+            with _translated(paths[0]):
+                obstore.delete(self._store, paths)
+        except ArtifactNotFound:
+            for path in paths:
+                with suppress(ArtifactNotFound), _translated(path):
+                    obstore.delete(self._store, path)
+
+    def abort_uploads(self, seconds: float) -> int:
+        """Remove what is left of uploads that were begun so many seconds ago and never ended; say how many."""
+        try:
+            return self._uploads.abort(seconds)
+        except OSError as error:
+            raise StoreUnavailable(f"the artifact store does not answer: {error}") from error
+
+
+def part_bytes(size: int) -> int:
+    """Return how large the parts of a file of `size` bytes are, so that there are not too many."""
+    return max(_PART_BYTES, -(-size // _MOST_PARTS))
 
 
 class _Hashing:
@@ -174,9 +229,11 @@ def open_store(url: str, access: S3Access | None = None) -> ArtifactStore:
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.path:
-        return ArtifactStore(LocalStore(unquote(parts.path), mkdir=True, automatic_cleanup=True))
+        root = unquote(parts.path)
+        return ArtifactStore(LocalStore(root, mkdir=True, automatic_cleanup=True), FolderUploads(Path(root)))
     if parts.scheme == "s3" and parts.netloc:
-        return ArtifactStore(_s3(parts.netloc, parts.path.strip("/"), access or S3Access()))
+        bucket, prefix, found = parts.netloc, parts.path.strip("/"), access or S3Access()
+        return ArtifactStore(_s3(bucket, prefix, found), _bucket_uploads(bucket, prefix, found))
     raise ValueError(f"store_url is {url!r}; it must be file:///FOLDER or s3://BUCKET/PREFIX")
 
 
@@ -193,7 +250,7 @@ def store_of(settings: Settings) -> ArtifactStore:
 
 
 def _s3(bucket: str, prefix: str, access: S3Access) -> S3Store:
-    config: S3Config = {"region": access.region}
+    config: S3Config = {"region": access.region, "checksum_algorithm": "SHA256"}
     if access.endpoint is not None:
         config["endpoint"] = access.endpoint
     if access.key_id is not None:
@@ -211,6 +268,13 @@ def _s3(bucket: str, prefix: str, access: S3Access) -> S3Store:
         },
         retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=15)},
     )
+
+
+def _bucket_uploads(bucket: str, prefix: str, access: S3Access) -> BucketUploads:
+    amazon = f"https://{bucket}.s3.{access.region}.amazonaws.com"
+    address = amazon if access.endpoint is None else f"{access.endpoint.rstrip('/')}/{bucket}"
+    pair = Credentials(access.key_id, access.secret) if access.key_id and access.secret else None
+    return BucketUploads(address, prefix, access.region, pair or Credentials.from_environment())
 
 
 def _proper(path: str) -> str:

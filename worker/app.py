@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery, signals
 
 from trsp_jobs import logging
-from trsp_jobs.dispatch import TRANSPORT_OPTIONS
+from trsp_jobs.dispatch import TRANSPORT_OPTIONS, CeleryDispatcher
 from worker.draining import DrainFlag
 from worker.node import SignOfLife, new_worker_id
 from worker.runtime import make_runtime, read_settings
@@ -48,7 +48,8 @@ def _set_up_logging(**_: Any) -> None:
 
 
 def _appear(**_: Any) -> None:
-    sign = SignOfLife(make_runtime(settings), WORKER_ID)
+    bell = CeleryDispatcher(settings.broker_url, queue=settings.queue)
+    sign = SignOfLife(make_runtime(settings), bell, WORKER_ID)
     sign.start()
     _signs.append(sign)
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,7 +23,8 @@ from trsp_jobs.leases import AttemptEnd, Claim, JobError, PublishedFile
 from trsp_jobs.logs import AttemptLog, local_log
 from trsp_jobs.settings import Settings, source_policy
 from trsp_jobs.storage import ArtifactStore
-from worker.ending import Ending, Outcome, Stop, judge, out_of_memory_kills
+from worker import checkpoints
+from worker.ending import EXIT_CANCELED, Ending, Outcome, Stop, judge, out_of_memory_kills
 from worker.lease_keeper import LeaseKeeper
 from worker.log_feed import LogFeed
 from worker.persistence import pauses, persist
@@ -41,6 +42,8 @@ _NEWS_SECONDS = 0.5
 _WATCH_SECONDS = 0.1
 _STORE_TRIES = 3
 _REPORT_BYTES = 64 * 1024 * 1024
+_GOES_ON = frozenset({Outcome.HANDED_OVER, Outcome.CRASHED, Outcome.TIMED_OUT})
+"""After these ends another machine may go on, at once or when somebody asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,12 @@ class AttemptRun:
 
     def _work(self, keeper: LeaseKeeper) -> Ending:
         try:
-            uploads = self._fetch_uploads(keeper)
+            uploads = self._fetch(keeper, "the uploaded text", self._uploads())
             if isinstance(uploads, Stop):
                 return judge(AttemptEnd(), uploads, None, out_of_memory=False)
+            restored = self._fetch(keeper, "the checkpoint", self._checkpoint())
+            if isinstance(restored, Stop):
+                return judge(AttemptEnd(), restored, None, out_of_memory=False)
             return self._run_child(keeper, uploads)
         except CalibrationRefused as error:
             problems = tuple(problem.to_dict() for problem in error.problems)
@@ -99,20 +105,31 @@ class AttemptRun:
         finally:
             self._scratch.forget_uploads()
 
-    def _fetch_uploads(self, keeper: LeaseKeeper) -> dict[str, UploadedText] | Stop:
-        """Bring the uploaded texts here, again and again while the store is away; or say why that was stopped.
+    def _uploads(self) -> Callable[[], dict[str, UploadedText]]:
+        """Return how the uploaded texts are brought here.
 
         Raises:
             CalibrationRefused: If a text is there no longer.
         """
         rows = persist(self._place.sessions, partial(find_uploads, spec=self._claim.spec))
+        return lambda: {row.id: fetch(self._place.store, row, self._scratch.uploads) for row in rows}
+
+    def _checkpoint(self) -> Callable[[], bool]:
+        """Return how the checkpoint that another machine may have left is brought here."""
+        found = persist(self._place.sessions, partial(checkpoints.find, claim=self._claim))
+        if found is None:
+            return lambda: False
+        return partial(checkpoints.restore, self._place.store, self._scratch, found)
+
+    def _fetch(self, keeper: LeaseKeeper, what: str, action: Callable[[], T]) -> T | Stop:
+        """Bring something here, again and again while the store is away; or say why that was stopped."""
         following = pauses()
         while True:
             try:
-                return {row.id: fetch(self._place.store, row, self._scratch.uploads) for row in rows}
+                return action()
             except StoreUnavailable as error:
                 log.warning("the store does not answer; tries again", error=str(error))
-                self._explain("the artifact store does not answer, reading the uploaded text is tried again")
+                self._explain(f"the artifact store does not answer, reading {what} is tried again")
             stop = self._wait(keeper, following())
             if stop is not None:
                 return stop
@@ -138,6 +155,8 @@ class AttemptRun:
         with Child(settings, command, self._scratch, output, credentials) as child:
             self._scratch.record_child(child.pid)
             stop = self._watch(child, keeper)
+        if stop is None and child.exit_code == EXIT_CANCELED and self._place.draining():
+            stop = Stop.SHUTDOWN
         self._scratch.forget_child()
         while self._write_news(child):
             continue
@@ -213,11 +232,25 @@ class AttemptRun:
             raise LeaseLost(self._claim.job_id, self._claim.attempt)
         if ending.outcome is Outcome.DONE:
             return self._finalize(keeper, ending.end)
+        ending = self._keep_checkpoint(ending)
         numbers = self._store_logs()
         files = self._store_partial() if ending.outcome is Outcome.TIMED_OUT else []
         self._write_end(ending, files)
         self._forget_pieces(numbers)
         return ending.outcome
+
+    def _keep_checkpoint(self, ending: Ending) -> Ending:
+        """Put the checkpoint of a job that may go on elsewhere into the store; tell of it in the attempt."""
+        end = ending.end
+        if ending.outcome not in _GOES_ON or end.checkpoint is None:
+            return ending
+        if not self._place.settings.stores_checkpoints:
+            return ending
+        store, claim = self._place.store, self._claim
+        stored = self._try_to_store(
+            lambda: checkpoints.keep(store, self._scratch, claim.job_id, claim.attempt)
+        )
+        return replace(ending, end=replace(end, checkpoint={**end.checkpoint, "stored": stored}))
 
     def _write_end(self, ending: Ending, files: Sequence[PublishedFile]) -> None:
         claim, end = self._claim, ending.end
@@ -248,6 +281,8 @@ class AttemptRun:
             return self._conclude(keeper, Ending(Outcome.CANCELED, end))
         self._forget_pieces([number for number, _ in self._scratch.logs()])
         self._scratch.remove()
+        if self._claim.attempt > 1:
+            self._try_to_store(lambda: self._place.store.delete(f"jobs/{self._claim.job_id}/checkpoints"))
         return Outcome.DONE
 
     def _read_report(self) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 Takes jobs from workers that gave no sign of life, rings for jobs whose ring was lost, ends jobs whose
 deadline passed in the queue, forgets workers that are gone, removes deleted texts from the store and old scratch
-folders of this machine, turns the times of schedules into jobs, and sends webhooks.
+folders of this machine, keeps the store in order, turns the times of schedules into jobs, and sends webhooks.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from worker.persistence import pauses
 from worker.publisher import publish_logs
 from worker.runtime import make_runtime, read_settings
 from worker.scratch import Scratch, idle_folders, remove_old
+from worker.storekeeper import Storekeeper
 from worker.ticking import Ticker
 
 log = structlog.get_logger(__name__)
 
-_TICKER_SECONDS = 5
-"""How long the end waits for a tick that is under way; one that is cut off has changed nothing."""
+_LAST_SECONDS = 5
+"""How long the end waits for a tick, and for a look at the store; what is cut off is done next time."""
 
 
 class Doorbell(Dispatcher, Protocol):
@@ -180,9 +181,17 @@ def main() -> int:
     ticker = threading.Thread(
         target=Ticker(settings, runtime.sessions, bell).run, args=(ended,), name="ticker", daemon=True
     )
-    ticker.start()
+    keeper = threading.Thread(
+        target=Storekeeper(settings, runtime.sessions, runtime.store).run,
+        args=(ended,),
+        name="storekeeper",
+        daemon=True,
+    )
+    for thread in (ticker, keeper):
+        thread.start()
     Housekeeper(settings, runtime.sessions, runtime.store, bell).run(ended)
-    ticker.join(_TICKER_SECONDS)
+    for thread in (ticker, keeper):
+        thread.join(_LAST_SECONDS)
     if courier is not None:
         courier.join(SEND_SECONDS)
     bell.close()

@@ -6,12 +6,14 @@ import secrets
 import socket
 import threading
 
-import psutil
 import structlog
 
 from trsp_jobs import db, service
+from trsp_jobs.dispatch import Dispatcher
+from trsp_jobs.errors import BrokerUnavailable
 from trsp_jobs.service import WorkerFacts
-from worker.runtime import Runtime, offered_device
+from worker.offer import make_offer
+from worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
@@ -22,15 +24,21 @@ def new_worker_id() -> str:
 
 
 class SignOfLife:
-    """Says every few seconds that the worker is there, until it is stopped; then says goodbye."""
+    """Says every few seconds that the worker is there, until it is stopped; then says goodbye.
 
-    def __init__(self, runtime: Runtime, worker_id: str) -> None:
+    It rings if a job waits that the idle worker can do: one that has just come, or is larger than the others, would
+    else wait for housekeeping.
+    """
+
+    def __init__(self, runtime: Runtime, bell: Dispatcher, worker_id: str) -> None:
         self._runtime = runtime
+        self._bell = bell
+        self._offer = offer = make_offer(runtime.settings)
         self._facts = WorkerFacts(
             id=worker_id,
             host=socket.gethostname()[:100],
-            device=offered_device(runtime.settings),
-            memory_bytes=psutil.virtual_memory().total,
+            device=offer.device,
+            memory_bytes=offer.memory_bytes,
         )
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="sign-of-life", daemon=True)
@@ -53,8 +61,16 @@ class SignOfLife:
         seconds = self._runtime.settings.worker_seen_seconds
         while not self._ended.is_set():
             try:
-                with db.session_scope(self._runtime.sessions) as session:
-                    service.see_worker(session, self._facts, seconds=seconds)
+                self._say(seconds)
             except db.OUTAGES as error:
                 log.warning("the database does not answer", error=type(error).__name__)
+            except BrokerUnavailable as error:
+                log.warning("did not ring; housekeeping does", error=str(error))
             self._ended.wait(seconds)
+
+    def _say(self, seconds: float) -> None:
+        with db.session_scope(self._runtime.sessions) as session:
+            service.see_worker(session, self._facts, seconds=seconds)
+            waiting = service.work_for_idle(session, self._facts.id, self._offer)
+        if waiting is not None:
+            self._bell.ring(waiting)

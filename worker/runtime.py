@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -32,10 +31,3 @@ def make_runtime(settings: Settings) -> Runtime:
 def read_settings() -> Settings:
     """Return the settings of this process, from its environment."""
     return Settings()  # type: ignore[call-arg]
-
-
-def offered_device(settings: Settings) -> str:
-    """Return `cuda` or `cpu`: what is set, else whether there is an NVIDIA device; torch is not asked."""
-    if settings.worker_device != "auto":
-        return settings.worker_device
-    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"

@@ -8,6 +8,7 @@ data_dir/work/JOB/
   uploads/          uploaded texts that the job names, only while an attempt runs
   tmp/              the child's TMPDIR, empty at the start of each attempt
   out/              the child's work folder: result and checkpoint
+  incoming/         a checkpoint of another machine on its way from the store
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ class Scratch:
         shutil.rmtree(self.uploads, ignore_errors=True)
 
     @property
+    def incoming(self) -> Path:
+        """A checkpoint that is not here as a whole yet."""
+        return self.root / "incoming"
+
+    @property
     def request(self) -> Path:
         """What the child is to do."""
         return self.root / "request.json"
@@ -76,7 +82,7 @@ class Scratch:
             fresh_after: What attempts up to this number made here is removed.
         """
         self.kill_leftover()
-        if fresh_after and self._last_attempt() <= fresh_after:
+        if fresh_after and self.last_attempt() <= fresh_after:
             shutil.rmtree(self.out, ignore_errors=True)
         shutil.rmtree(self.tmp, ignore_errors=True)
         for folder in (self.out, self.tmp):
@@ -87,7 +93,7 @@ class Scratch:
         """Write what the next process is to do."""
         write_whole(self.request, json.dumps(request).encode())
 
-    def _last_attempt(self) -> int:
+    def last_attempt(self) -> int:
         """Return the attempt that worked here last, 0 if none did or nobody knows."""
         try:
             return int(json.loads(self.request.read_bytes())["attempt"])
@@ -142,6 +148,12 @@ class Scratch:
             here = Path(folder)
             names[:] = [name for name in names if here != self.out or name != "checkpoint"]
             yield from (here / name for name in sorted(files) if _is_plain(here / name))
+
+    def made(self) -> Iterator[Path]:
+        """Return everything that the child made, its checkpoint included: regular files, no links."""
+        for folder, _, files in os.walk(self.out):
+            paths = (Path(folder) / name for name in sorted(files))
+            yield from (path for path in paths if _is_plain(path) and path.suffix != ".partial")
 
     def partial_results(self) -> Iterator[Path]:
         """Return what is worth keeping of an attempt that did not end well: plan and log, no unproved model."""

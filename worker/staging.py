@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC
 from pathlib import Path
@@ -13,7 +12,7 @@ from sqlalchemy.orm import Session
 from trsp_core.config import CompressionSpec
 from trsp_core.errors import CalibrationRefused, Problem
 from trsp_core.sources import UploadedText
-from trsp_jobs.errors import ArtifactNotFound, StoreUnavailable
+from trsp_jobs.errors import ArtifactNotFound
 from trsp_jobs.inputs import calibration_sets
 from trsp_jobs.inputs.rows import CalibrationSet
 from trsp_jobs.storage import ArtifactStore
@@ -46,22 +45,10 @@ def fetch(store: ArtifactStore, row: CalibrationSet, folder: Path) -> UploadedTe
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / row.id
-    if not target.is_file():
-        part = target.with_suffix(".part")
-        _pour(store, row, part)
-        part.replace(target)
-    return UploadedText(row.kind, row.size, target)
-
-
-def _pour(store: ArtifactStore, row: CalibrationSet, part: Path) -> None:
-    digest = hashlib.sha256()
     try:
-        with part.open("wb") as file:
-            for piece in store.open_range(row.store_path):
-                digest.update(piece)
-                file.write(piece)
+        if not target.is_file():
+            store.fetch_file(row.store_path, target, sha256=row.sha256)
     except ArtifactNotFound as error:
         message = f"upload:{row.id} is not in the store."
         raise CalibrationRefused(Problem("/calibration/set", message, row.id)) from error
-    if digest.hexdigest() != row.sha256:
-        raise StoreUnavailable(f"the store gave other bytes as upload:{row.id} than were uploaded")
+    return UploadedText(row.kind, row.size, target)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from trsp_jobs import db, service
-from trsp_jobs.leases import Claim
+from trsp_jobs.leases import Claim, WorkerOffer
 from worker.attempt import AttemptRun, Workplace
 from worker.ending import Outcome
 
@@ -24,13 +24,13 @@ class Supervisor:
     Args:
         place: What the attempts work with.
         worker_id: The worker node that this process belongs to.
-        device: `cuda` or `cpu`, what the worker offers.
+        offer: What the worker offers to jobs.
     """
 
-    def __init__(self, place: Workplace, *, worker_id: str, device: str) -> None:
+    def __init__(self, place: Workplace, *, worker_id: str, offer: WorkerOffer) -> None:
         self._place = place
         self._worker_id = worker_id
-        self._device = device
+        self._offer = offer
 
     def run(self, rung: str) -> Outcome | None:
         """Answer a ring; None if no job waits for this worker.
@@ -48,13 +48,20 @@ class Supervisor:
             self._report_idle()
             return outcome
 
+    def left_to_others(self) -> str | None:
+        """Return a job that waits, that this worker cannot do and an idle one can; None while shutting down."""
+        if self._place.draining():
+            return None
+        with db.session_scope(self._place.sessions) as session:
+            return service.left_to_others(session, self._offer)
+
     def _claim(self, rung: str) -> Claim | None:
         """Claim the best job; if another worker was faster, the next best."""
         owner = f"{self._worker_id}/{secrets.token_hex(4)}"
         seconds = self._place.settings.lease_seconds
         while True:
             with db.session_scope(self._place.sessions) as session:
-                job_id = service.pick(session, rung, self._device)
+                job_id = service.pick(session, rung, self._offer)
                 if job_id is None:
                     return None
                 claim = service.claim(session, job_id, owner=owner, lease_seconds=seconds)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from datetime import UTC
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import quote
 
+import structlog
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
@@ -16,14 +19,16 @@ from api.errors import ApiError
 from api.ranges import ByteRange, requested_range
 from api.schemas import ArtifactList, ArtifactOut
 from trsp_jobs import models, service
-from trsp_jobs.errors import ArtifactNotFound
+from trsp_jobs.errors import ArtifactNotFound, DamagedFile
 from trsp_jobs.lifecycle import Status
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["files"])
 
+log = structlog.get_logger(__name__)
+
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 DOWNLOAD_POLICY = "default-src 'none'; sandbox"
-_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _REPORT_CONTENT = {
     "application/json": {"schema": {"type": "object"}},
     "text/html": {"schema": {"type": "string"}},
@@ -47,7 +52,7 @@ def list_artifacts(job_id: JobId, services: ServicesDep) -> ArtifactList:
     "/artifacts/{path:path}",
     summary="Download a file",
     response_class=StreamingResponse,
-    responses={200: {"content": _BINARY}, 206: {"content": _BINARY}, 304: {"description": "Not changed."}},
+    responses={200: {"content": BINARY}, 206: {"content": BINARY}, 304: {"description": "Not changed."}},
 )
 @router.head("/artifacts/{path:path}", include_in_schema=False)
 def download(job_id: JobId, path: str, request: Request, services: ServicesDep) -> Response:
@@ -85,6 +90,10 @@ def find(services: Services, job_id: str, path: str) -> models.Artifact:
         try:
             return service.get_artifact(session, job_id, path)
         except ArtifactNotFound as error:
+            if job.files_removed_at is not None:
+                when = f"{job.files_removed_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+                detail = f"The files of {job_id} were removed at {when}: they had been kept long enough."
+                raise ApiError("artifact-not-found", detail) from error
             if job.status == Status.SUCCEEDED:
                 raise
             detail = f"{job_id} is {job.status}; its files appear once it has succeeded."
@@ -110,14 +119,32 @@ def send_file(services: Services, row: models.Artifact, request: Request, *, att
     status = 206 if part is not None else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=row.media_type)
-    content = _open(services, row, part or ByteRange(0, row.size))
+    content = _open(services, row, part)
     return StreamingResponse(content, status, headers, row.media_type)
 
 
-def _open(services: Services, row: models.Artifact, part: ByteRange) -> Iterator[bytes]:
+def _open(services: Services, row: models.Artifact, part: ByteRange | None) -> Iterator[bytes]:
     """Read the first piece at once, so that a missing file or store is an answer and not a torn stream."""
-    chunks = services.store.open_range(row.store_path, part.start, part.end)
+    if part is None:
+        chunks = _verified(services.store.open_range(row.store_path), row)
+    else:
+        chunks = services.store.open_range(row.store_path, part.start, part.end)
     return chain([next(chunks, b"")], chunks)
+
+
+def _verified(pieces: Iterator[bytes], row: models.Artifact) -> Iterator[bytes]:
+    """Hold the last piece back until the hash is right, so that no damaged file arrives as a whole one."""
+    digest, held = hashlib.sha256(), b""
+    for piece in pieces:
+        if held:
+            yield held
+        digest.update(piece)
+        held = piece
+    if digest.hexdigest() != row.sha256:
+        error = DamagedFile(row.store_path, row.sha256, digest.hexdigest())
+        log.error("a stored file is damaged", path=row.store_path, found=error.found)
+        raise error
+    yield held
 
 
 def _disposition(path: str, *, attachment: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
@@ -27,12 +26,13 @@ from api.schemas import (
     PreflightOut,
     RetryRequest,
 )
-from api.submission import EXAMPLES, RetryOptions, Submission
+from api.submission import EXAMPLES, RetryOptions, ServiceOptions, Submission
 from api.webhook_fields import own_webhook
 from trsp_core.errors import Problem, closest
 from trsp_jobs import estimates, models, service
 from trsp_jobs.callers import Caller
 from trsp_jobs.errors import StoreUnavailable, WrongCursor
+from trsp_jobs.inputs.admission import Admitted
 from trsp_jobs.job_list import NEWEST, SORTS, JobFilter
 from trsp_jobs.lifecycle import Status
 
@@ -105,19 +105,25 @@ def _create(
     cloned_from: str | None = None,
 ) -> Response:
     submission = Submission.from_dict(body)
-    spec = services.admit(submission.spec, caller).spec
-    work = partial(_submit, services, caller, replace(submission, spec=spec), cloned_from)
+    admitted = services.admit(submission.spec, caller)
+    work = partial(_submit, services, caller, admitted, submission.options, cloned_from)
     return once(services, keyed, work, then=lambda answer: services.ring(answer.body["id"]))
 
 
 def _submit(
-    services: Services, caller: Caller, submission: Submission, cloned_from: str | None, session: Session
+    services: Services,
+    caller: Caller,
+    admitted: Admitted,
+    options: ServiceOptions,
+    cloned_from: str | None,
+    session: Session,
 ) -> Answer:
-    own_webhook(session, submission.options.webhook, caller)
+    own_webhook(session, options.webhook, caller)
     job = service.submit(
         session,
-        submission.spec,
-        **submission.options.to_dict(),
+        admitted.spec,
+        **options.to_dict(),
+        memory_bytes=admitted.preflight.least_memory_bytes,
         cloned_from=cloned_from,
         caller=caller,
         settings=services.settings,

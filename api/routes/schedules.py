@@ -154,9 +154,16 @@ def run_now(schedule_id: ScheduleId, services: ServicesDep, response: Response) 
     with services.session() as session:
         row = schedules.get_schedule(session, schedule_id)
         holder = schedules.holder_of(session, row)
-    spec = services.admit(CompressionSpec.from_dict(row.spec), holder).spec
+    admitted = services.admit(CompressionSpec.from_dict(row.spec), holder)
     with services.session() as session:
-        fire = schedules.run_now(session, schedule_id, spec, services.settings, version=row.version)
+        fire = schedules.run_now(
+            session,
+            schedule_id,
+            admitted.spec,
+            services.settings,
+            version=row.version,
+            memory_bytes=admitted.preflight.least_memory_bytes,
+        )
         session.refresh(fire)
     if fire.job_id is not None:
         services.ring(fire.job_id)

@@ -1,8 +1,6 @@
-"""Live logs and notices, stored answers, what an attempt left, and lists in any order."""
+"""Live logs and notices, stored answers, what an attempt left. The indexes of lists are made by 0006."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,16 +20,6 @@ END
 $$
 """
 _TOLD = ("events", "log_pieces")
-_SORTED: dict[str, list[str | sa.ColumnElement[Any]]] = {
-    "ix_jobs_created_at_id": ["created_at", "id"],
-    "ix_jobs_priority_id": ["priority", "id"],
-    "ix_jobs_finished_at_id": [
-        sa.literal_column("COALESCE(finished_at, 'infinity'::timestamp with time zone)"),
-        "id",
-    ],
-    "ix_jobs_status_created_at_id": ["status", "created_at", "id"],
-    "ix_jobs_model_created_at_id": [sa.literal_column("(spec ->> 'model')"), "created_at", "id"],
-}
 
 
 def upgrade() -> None:
@@ -62,10 +50,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "key", name=op.f("pk_stored_answers")),
     )
     op.create_index(op.f("ix_stored_answers_at"), "stored_answers", ["at"])
-    op.drop_index("ix_jobs_status_id", table_name="jobs")
-    op.drop_index("ix_jobs_model", table_name="jobs")
-    for name, columns in _SORTED.items():
-        op.create_index(name, "jobs", columns)
     op.execute(_NOTIFY)
     for table in _TOLD:
         op.execute(
@@ -78,10 +62,6 @@ def downgrade() -> None:
     for table in _TOLD:
         op.execute(f"DROP TRIGGER trsp_notify ON {table}")
     op.execute("DROP FUNCTION trsp_notify()")
-    for name in _SORTED:
-        op.drop_index(name, table_name="jobs")
-    op.create_index("ix_jobs_model", "jobs", [sa.literal_column("(spec ->> 'model')"), "id"])
-    op.create_index("ix_jobs_status_id", "jobs", ["status", "id"])
     op.drop_table("stored_answers")
     op.drop_table("log_pieces")
     op.drop_column("attempts", "checkpoint")

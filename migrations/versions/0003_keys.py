@@ -1,4 +1,4 @@
-"""Keys, audit, webhooks; jobs have an owner."""
+"""Keys, audit, webhooks; jobs have an owner. The indexes on jobs are made by 0006."""
 
 from __future__ import annotations
 
@@ -100,8 +100,6 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("owner", sa.String(length=64), server_default="operator", nullable=False))
     op.add_column("jobs", sa.Column("key_id", sa.String(length=30), nullable=True))
     op.add_column("jobs", sa.Column("webhook_id", sa.String(length=30), nullable=True))
-    op.create_index("ix_jobs_key_id_status", "jobs", ["key_id", "status"], unique=False)
-    op.create_index("ix_jobs_owner_id", "jobs", ["owner", "id"], unique=False)
     op.create_foreign_key(
         op.f("fk_jobs_webhook_id"), "jobs", "webhooks", ["webhook_id"], ["id"], ondelete="SET NULL"
     )
@@ -112,8 +110,6 @@ def downgrade() -> None:
     """Take it back."""
     op.drop_constraint(op.f("fk_jobs_key_id"), "jobs", type_="foreignkey")
     op.drop_constraint(op.f("fk_jobs_webhook_id"), "jobs", type_="foreignkey")
-    op.drop_index("ix_jobs_owner_id", table_name="jobs")
-    op.drop_index("ix_jobs_key_id_status", table_name="jobs")
     op.drop_column("jobs", "webhook_id")
     op.drop_column("jobs", "key_id")
     op.drop_column("jobs", "owner")

@@ -1,4 +1,4 @@
-"""Schedules, slots, registered models, calibration sets."""
+"""Schedules, slots, registered models, calibration sets. The index on jobs is made by 0006."""
 
 from __future__ import annotations
 
@@ -184,18 +184,10 @@ def upgrade() -> None:
         "jobs",
         sa.Column("publish", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
     )
-    op.create_index(
-        "ix_jobs_schedule",
-        "jobs",
-        ["schedule_id", "id"],
-        unique=False,
-        postgresql_where=sa.text("schedule_id IS NOT NULL"),
-    )
 
 
 def downgrade() -> None:
     """Take it back."""
-    op.drop_index("ix_jobs_schedule", table_name="jobs", postgresql_where=sa.text("schedule_id IS NOT NULL"))
     op.drop_column("jobs", "publish")
     op.drop_column("jobs", "schedule_id")
     op.drop_table("token_counts")

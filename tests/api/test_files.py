@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, update
 
 from api.errors import ApiError
 from api.ranges import ByteRange, requested_range
@@ -16,6 +18,8 @@ from trsp_core.progress import Progress
 from trsp_jobs import service
 from trsp_jobs.leases import JobError
 from trsp_jobs.logs import stored_log
+from trsp_jobs.models import Job
+from trsp_jobs.store_keeping import remove_results
 
 
 @pytest.fixture
@@ -170,3 +174,16 @@ def test_a_stored_log_is_read_at_the_same_offsets(api: Api, tmp_path: Path) -> N
 )
 def test_characters_are_never_cut(data: bytes, kept: int) -> None:
     assert whole_characters(data) == data[:kept]
+
+
+def test_files_that_were_kept_long_enough_are_said_to_be_gone(api: Api, done: str) -> None:
+    with api.services.session() as session:
+        session.execute(update(Job).values(finished_at=func.now() - timedelta(days=8)))
+    assert remove_results(api.services.sessions, api.store, 7) == [done]
+    answer = api.client.get(f"/v1/jobs/{done}/report")
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/artifact-not-found")
+    assert "kept long enough" in answer.json()["detail"]
+    job = api.client.get(f"/v1/jobs/{done}").json()
+    assert (job["status"], job["files_removed_at"] is None) == ("succeeded", False)
+    assert job["result"]["removed_layers"]
+    assert api.client.get(f"/v1/jobs/{done}/artifacts").json() == {"items": []}

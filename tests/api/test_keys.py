@@ -15,6 +15,7 @@ from tests.api.keys import OWN, Held, hold
 from tests.api.work import claim, succeed
 from trsp_jobs import service
 from trsp_jobs.access_models import ApiKey
+from trsp_jobs.leases import WorkerOffer
 from trsp_jobs.scopes import ALL, DEFAULT, Scope
 
 
@@ -129,15 +130,15 @@ def test_a_key_with_enough_at_work_waits_and_lets_others_pass(api: Api) -> None:
     first, second = (submit(api, held).json()["id"] for _ in range(2))
     claim(api, first)
     with api.services.session() as session:
-        assert service.pick(session, second, "cpu") is None
+        assert service.pick(session, second, WorkerOffer("cpu", 2**40)) is None
         assert service.claim(session, second, owner="w", lease_seconds=30) is None
     with api.services.session() as session:
-        service.see_worker(session, service.WorkerFacts("w", "w", "cpu", 1), seconds=30)
+        service.see_worker(session, service.WorkerFacts("w", "w", "cpu", 2**40), seconds=30)
     reason = api.client.get(f"/v1/jobs/{second}").json()["reason"]
     assert reason == "waiting: its key has as many jobs at work as it may"
     other = submit(api, hold(api)).json()["id"]
     with api.services.session() as session:
-        assert service.pick(session, second, "cpu") == other
+        assert service.pick(session, second, WorkerOffer("cpu", 2**40)) == other
 
 
 def test_every_change_is_written_down_with_who_and_which_request(api: Api) -> None:

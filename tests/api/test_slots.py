@@ -60,3 +60,16 @@ def test_what_cannot_be_published_is_refused(api: Api) -> None:
         assert is_problem(answer, 422, "invalid-request")
     for name in ("none", "UP", "..%5cx"):
         assert is_problem(api.client.get(f"/v1/slots/{name}"), 404, "resource-not-found")
+
+
+def test_a_result_of_a_slot_is_not_deleted_and_the_slot_is_named(api: Api, tmp_path: Path) -> None:
+    first = finished(api, tmp_path, publish={"slot": "small"})
+    second = finished(api, tmp_path)
+    api.client.post(f"/v1/jobs/{second}/publish", json={"slot": "small"})
+    for job_id in (first, second):
+        answer = api.client.delete(f"/v1/jobs/{job_id}")
+        assert is_problem(answer, 409, "conflict")
+        assert "the slot small" in answer.json()["detail"]
+        assert api.client.get(f"/v1/jobs/{job_id}/report").status_code == 200
+    assert api.client.post(f"/v1/jobs/{second}/rollback", json={}).status_code == 200
+    assert api.client.delete(f"/v1/jobs/{second}").status_code == 204

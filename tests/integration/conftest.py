@@ -54,18 +54,21 @@ class Stack(Bench):
         return {**kept, **own}
 
     @contextlib.contextmanager
-    def program(self, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a Python program of the project; its output is shown if the test fails."""
+    def program(self, name: str, *arguments: str, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a Python program of the project; its output is shown if the test fails.
+
+        `changes` are variables of its environment that it has for itself.
+        """
         log = self.folder / f"{name}.log"
-        environment = {**self.environment, "PYTHONPATH": str(ROOT)}
+        environment = {**self.environment, "PYTHONPATH": str(ROOT), **changes}
         with process([sys.executable, *arguments], log, environment) as running:
             yield running
         sys.stdout.write(f"--- {name}\n{log.read_text()}")
 
     def worker(
-        self, name: str = "worker", app: str = "tests.integration.stub_worker"
+        self, name: str = "worker", app: str = "tests.integration.stub_worker", **changes: str
     ) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-        return self.program(name, "-m", "celery", "-A", app, "worker", *OPTIONS)
+        return self.program(name, "-m", "celery", "-A", app, "worker", *OPTIONS, **changes)
 
     def housekeeping(
         self, name: str = "housekeeping"

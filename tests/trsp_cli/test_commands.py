@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -44,6 +45,23 @@ SUBMIT = ("jobs", "submit", "demo:smollm2-135m", "--sparsity", "0.25", "--calibr
 )
 def test_every_error_has_its_exit_code(error: BaseException, code: int) -> None:
     assert exit_code(error) == Exit(code)
+
+
+def test_files_are_listed_and_linked(trsp: Trsp, service: Service, tmp_path: Path) -> None:
+    job_id = service.api.submit()["id"]
+    assert trsp("jobs", "artifacts", job_id, url=service.url).out == "no files\n"
+    succeed(service.api, claim(service.api, job_id), tmp_path / "made")
+    listed = trsp("jobs", "artifacts", job_id, "--json", url=service.url).json["items"]
+    assert {item["path"] for item in listed} == {"report.json", "report.html", "report.csv"}
+    assert listed[0]["sha256"] in trsp("jobs", "artifacts", job_id, url=service.url).out
+    options = ("--links", "--path", "report.csv", "--seconds", "60")
+    (link,) = trsp("jobs", "artifacts", job_id, *options, "--json", url=service.url).json["items"]
+    assert link["url"].startswith(f"{service.url}/links/")
+    with urlopen(link["url"]) as answer:
+        assert len(answer.read()) == link["size"]
+    assert f"{service.url}/links/" in trsp("jobs", "artifacts", job_id, *options, url=service.url).out
+    refused = trsp("jobs", "artifacts", job_id, "--links", "--seconds", "0", url=service.url)
+    assert refused.code == 2
 
 
 def test_help_is_fast_and_loads_nothing_heavy() -> None:

@@ -28,7 +28,7 @@ SPEC = CompressionSpec.from_dict(
 @pytest.fixture
 def task(tmp_path: Path) -> RowTask:
     source = Source("m", "folder", tmp_path / "model", "cafe")
-    checked = Preflight(source, FACTS, 8, False, 28, 128, 256, 10**9)
+    checked = Preflight(source, FACTS, 8, False, 28, 128, 256, 10**9, 10**9)
     (tmp_path / "work").mkdir()
     return RowTask(SPEC, checked, False, tmp_path, tmp_path / "work", 1)
 

@@ -139,6 +139,25 @@ def test_the_memory_of_what_keeps_gradients_is_counted(
     assert memory("sleb+tune", trainable="full") > memory("sleb+tune", trainable="lora") > memory("sleb")
 
 
+def test_the_least_memory_is_that_of_the_smallest_way_in_which_the_job_can_be_done(
+    tiny_folder: Callable[[str], Path], policy: SourcePolicy
+) -> None:
+    def found(**changes: Any) -> tuple[int, int]:
+        method = {"name": "sleb", "protect_first": 1, "protect_last": 1}
+        data = {"model": str(tiny_folder("llama")), "sparsity": 0.3, "calibration": "python-docs"}
+        checked = preflight(CompressionSpec.from_dict({**data, "method": method, **changes}), policy)
+        return checked.memory_bytes, checked.least_memory_bytes
+
+    resident, least = found(memory="resident")
+    assert least == resident
+    _, half = found(memory="resident", dtype="bfloat16")
+    runtime = 450 * 2**20
+    assert half - runtime == (resident - runtime) // 2
+    streaming = {"method": {"name": "shortgpt"}, "calibration": {"set": "python-docs", "sequences": 1}}
+    whole, streamed = found(**streaming, memory="auto")
+    assert streamed == min(whole, found(**streaming, memory="streamed")[0])
+
+
 def test_it_needs_no_torch(tiny_folder: Callable[[str], Path]) -> None:
     code = (
         "import sys; from trsp_core.preflight import preflight; from trsp_core.config import CompressionSpec;"

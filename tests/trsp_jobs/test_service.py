@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from trsp_core.progress import Progress
 from trsp_jobs import db, log_pieces, service
 from trsp_jobs.errors import ArtifactNotFound, IllegalTransition, JobNotFound, LeaseLost, VersionConflict
-from trsp_jobs.leases import AttemptEnd, Claim, JobError, PublishedFile
+from trsp_jobs.leases import AttemptEnd, Claim, JobError, PublishedFile, WorkerOffer
 from trsp_jobs.lifecycle import Status
 from trsp_jobs.log_pieces import LogPiece, Said
 from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
 
 Sessions = sessionmaker[Session]
 CRASH = JobError("crashed", "the process ended with code 3")
+CPU, GPU = WorkerOffer("cpu", 16 * 2**30), WorkerOffer("cuda", 80 * 2**30)
 
 
 def progress(step: int, overall: float = 0.1) -> Progress:
@@ -409,8 +410,10 @@ def test_events_are_read_from_a_number_on(sessions: Sessions, submit: Any, claim
     assert do(sessions, service.events_after, claim.job_id, 100) == []
 
 
-def see(sessions: Sessions, name: str, device: str = "cpu", seconds: float = 60) -> None:
-    do(sessions, service.see_worker, service.WorkerFacts(name, "host", device, 1), seconds=seconds)
+def see(
+    sessions: Sessions, name: str, device: str = "cpu", seconds: float = 60, memory: int = 16 * 2**30
+) -> None:
+    do(sessions, service.see_worker, service.WorkerFacts(name, "host", device, memory), seconds=seconds)
 
 
 def test_the_reason_says_what_a_job_waits_for(sessions: Sessions, submit: Any) -> None:
@@ -438,6 +441,71 @@ def test_the_reason_says_what_a_job_waits_for(sessions: Sessions, submit: Any) -
     assert reason(first) == "canceled on request before it started"
 
 
+def test_the_reason_says_that_no_worker_has_memory_enough(sessions: Sessions, submit: Any) -> None:
+    large = submit(memory_bytes=int(40.1 * 2**30))
+    cuda = submit(memory_bytes=30 * 2**30, spec={"device": "cuda"})
+
+    def reason(job_id: str) -> str:
+        return str(
+            do(sessions, lambda session: service.waiting_reason(session, service.get_job(session, job_id)))
+        )
+
+    see(sessions, "small", memory=8 * 2**30)
+    see(sessions, "gpu", device="cuda", memory=24 * 2**30)
+    assert reason(large) == "waiting: needs 40.1 GiB, the largest worker has 24.0 GiB"
+    see(sessions, "large", memory=64 * 2**30)
+    assert reason(large) == "waiting: the broker has not taken it yet"
+    assert reason(cuda) == "waiting: needs 30.0 GiB, the largest worker has 24.0 GiB"
+
+
+def test_a_job_that_needs_more_memory_than_a_worker_has_is_not_picked(
+    sessions: Sessions, submit: Any
+) -> None:
+    large = submit(memory_bytes=CPU.memory_bytes + 1, priority=9)
+    assert do(sessions, service.pick, large, CPU) is None
+    fitting, unknown = submit(memory_bytes=CPU.memory_bytes), submit()
+    assert do(sessions, service.pick, large, CPU) == fitting
+    assert do(sessions, service.pick, unknown, CPU) == unknown
+    assert do(sessions, service.pick, large, GPU) == large
+
+
+def test_a_ring_is_passed_on_only_to_an_idle_worker_that_can_do_the_job(
+    sessions: Sessions, submit: Any
+) -> None:
+    large, gpu = submit(memory_bytes=32 * 2**30), submit(spec={"device": "cuda"})
+
+    def left() -> str | None:
+        found: str | None = do(sessions, service.left_to_others, CPU)
+        return found
+
+    see(sessions, "alike")
+    assert left() is None
+    see(sessions, "large", memory=32 * 2**30)
+    assert left() == large
+    see(sessions, "gpu", device="cuda")
+    do(sessions, service.cancel, large)
+    assert left() == gpu
+    do(sessions, service.set_current_job, "gpu", gpu)
+    assert left() is None
+    assert do(sessions, service.left_to_others, GPU) is None
+
+
+def test_an_idle_worker_finds_what_waits_for_it(sessions: Sessions, submit: Any) -> None:
+    def found(worker: str, offer: WorkerOffer = CPU) -> str | None:
+        job_id: str | None = do(sessions, service.work_for_idle, worker, offer)
+        return job_id
+
+    large = submit(memory_bytes=CPU.memory_bytes + 1)
+    assert found("w1") is None
+    see(sessions, "w1")
+    assert found("w1") is None
+    assert found("w1", GPU) == large
+    small = submit()
+    assert found("w1") == small
+    do(sessions, service.set_current_job, "w1", large)
+    assert found("w1") is None
+
+
 def test_workers_appear_and_are_forgotten(sessions: Sessions) -> None:
     see(sessions, "here")
     see(sessions, "gone", seconds=-1)
@@ -449,13 +517,13 @@ def test_workers_appear_and_are_forgotten(sessions: Sessions) -> None:
 
 def test_a_ring_picks_by_priority_then_the_rung_one_then_the_oldest(sessions: Sessions, submit: Any) -> None:
     old, rung = submit(), submit()
-    assert do(sessions, service.pick, rung, "cpu") == rung
-    assert do(sessions, service.pick, "job_of_yesterday", "cpu") == old
+    assert do(sessions, service.pick, rung, CPU) == rung
+    assert do(sessions, service.pick, "job_of_yesterday", CPU) == old
     urgent = submit(priority=5)
-    assert do(sessions, service.pick, rung, "cpu") == urgent
+    assert do(sessions, service.pick, rung, CPU) == urgent
     gpu = submit(priority=9, spec={"device": "cuda:1"})
-    assert do(sessions, service.pick, gpu, "cpu") == urgent
-    assert do(sessions, service.pick, old, "cuda") == gpu
+    assert do(sessions, service.pick, gpu, CPU) == urgent
+    assert do(sessions, service.pick, old, GPU) == gpu
 
 
 def test_rings_are_due_for_new_jobs_and_for_as_many_as_the_broker_lost(

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from trsp_core.config import CompressionSpec
 from trsp_jobs import db, service
+from trsp_jobs.leases import WorkerOffer
 from trsp_jobs.models import Artifact, Attempt, Event, Job
 from trsp_jobs.settings import Settings
 from trsp_jobs.storage import ArtifactStore, open_store
@@ -39,6 +40,7 @@ class Bench:
     sessions: sessionmaker[Session]
     store: ArtifactStore
     draining: threading.Event = field(default_factory=threading.Event)
+    offer: WorkerOffer = WorkerOffer("cpu", 2**40)
 
     def submit(self, behavior: str, steps: int = 4, **options: Any) -> str:
         with db.session_scope(self.sessions) as session:
@@ -47,7 +49,7 @@ class Bench:
 
     def supervisor(self, name: str = "w1", command: Sequence[str] = STUB) -> Supervisor:
         place = Workplace(self.settings, self.sessions, self.store, command, self.draining.is_set)
-        return Supervisor(place, worker_id=name, device="cpu")
+        return Supervisor(place, worker_id=name, offer=self.offer)
 
     def run(self, job_id: str) -> Outcome | None:
         return self.supervisor().run(job_id)

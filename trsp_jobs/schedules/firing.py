@@ -37,11 +37,13 @@ class Judged:
         spec: The spec with its model pinned; None if it was refused.
         reason: Why it was refused.
         problems: What is wrong with it.
+        memory_bytes: Least memory that a worker must have for it; None where nobody estimated it.
     """
 
     spec: CompressionSpec | None
     reason: str = ""
     problems: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    memory_bytes: int | None = None
 
 
 def judge(sessions: sessionmaker[Session], schedule: Schedule, settings: Settings) -> Judged:
@@ -49,7 +51,8 @@ def judge(sessions: sessionmaker[Session], schedule: Schedule, settings: Setting
     try:
         with db.session_scope(sessions) as session:
             caller = holder_of(session, schedule)
-        return Judged(admit(sessions, CompressionSpec.from_dict(schedule.spec), settings, caller).spec)
+        found = admit(sessions, CompressionSpec.from_dict(schedule.spec), settings, caller)
+        return Judged(found.spec, memory_bytes=found.preflight.least_memory_bytes)
     except KeyEnded as error:
         return Judged(None, str(error))
     except InputRefused as error:
@@ -123,6 +126,7 @@ def run_now(
     settings: Settings,
     *,
     version: int,
+    memory_bytes: int | None = None,
 ) -> Fire:
     """Make a job of a schedule at once, suspended or not; its times stay as they are.
 
@@ -132,6 +136,7 @@ def run_now(
         spec: Its job spec, tried, with its model pinned.
         settings: The operator's.
         version: The schedule's version when its spec was read.
+        memory_bytes: Least memory that a worker must have for the job.
 
     Raises:
         ResourceNotFound: If there is no such schedule.
@@ -145,9 +150,8 @@ def run_now(
     if schedule.overlap == "forbid" and unfinished is not None:
         raise Conflict(f"{unfinished} of this schedule is not finished; cancel it, or set overlap to allow")
     by_hand = Decision(Outcome.FIRED, "run on request")
-    return _carry_out(
-        session, schedule, repository.now(session), by_hand, Judged(spec), settings, by_hand=True
-    )
+    judged = Judged(spec, memory_bytes=memory_bytes)
+    return _carry_out(session, schedule, repository.now(session), by_hand, judged, settings, by_hand=True)
 
 
 def _carry_out(
@@ -186,6 +190,7 @@ def _make_job(session: Session, schedule: Schedule, judged: Judged, settings: Se
                 judged.spec,
                 **_still_there(session, schedule.options),
                 schedule_id=schedule.id,
+                memory_bytes=judged.memory_bytes,
                 caller=holder_of(session, schedule),
                 settings=settings,
             )

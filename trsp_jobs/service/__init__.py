@@ -9,12 +9,14 @@ from trsp_jobs.service.execution import (
     fail,
     hand_over,
     heartbeat,
+    left_to_others,
     orders,
     pick,
     record_news,
     record_progress,
     succeed,
     time_out,
+    work_for_idle,
 )
 from trsp_jobs.service.keys import (
     FoundKey,
@@ -101,6 +103,7 @@ __all__ = [
     "hand_over",
     "has_admin",
     "heartbeat",
+    "left_to_others",
     "list_artifacts",
     "list_attempts",
     "list_audit",
@@ -130,4 +133,5 @@ __all__ = [
     "usage",
     "waiting_reason",
     "waiting_reasons",
+    "work_for_idle",
 ]

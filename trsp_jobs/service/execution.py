@@ -12,7 +12,7 @@ from trsp_core.progress import Progress
 from trsp_jobs import log_pieces, repository, slots
 from trsp_jobs.errors import LeaseLost
 from trsp_jobs.headline import headline
-from trsp_jobs.leases import AttemptEnd, Claim, JobError, Orders, PublishedFile
+from trsp_jobs.leases import AttemptEnd, Claim, JobError, Orders, PublishedFile, WorkerOffer
 from trsp_jobs.lifecycle import Status
 from trsp_jobs.log_pieces import Said
 from trsp_jobs.models import Artifact, Attempt, Job
@@ -20,7 +20,7 @@ from trsp_jobs.service.changes import add_event, announce, end_attempt, move
 from trsp_jobs.service.keys import may_start
 
 
-def pick(session: Session, job_id: str, device: str) -> str | None:
+def pick(session: Session, job_id: str, offer: WorkerOffer) -> str | None:
     """Return the job that a worker should claim when it hears a ring: the queued one that is to go first.
 
     A ring says that there is work, not which: so a job of high priority does not wait behind older rings,
@@ -29,10 +29,21 @@ def pick(session: Session, job_id: str, device: str) -> str | None:
     Args:
         session: An open transaction.
         job_id: The job that was rung; preferred among jobs of equal priority.
-        device: `cuda` or `cpu`, what the worker offers.
+        offer: What the worker offers; a job that needs another device or more memory is left to others.
     """
-    classes = ("any", "cuda") if device == "cuda" else ("any",)
-    return repository.best_queued(session, classes, preferred=job_id)
+    return repository.best_queued(session, offer, preferred=job_id)
+
+
+def left_to_others(session: Session, offer: WorkerOffer) -> str | None:
+    """Return a queued job that this worker cannot do and an idle one can; the ring is to be passed on."""
+    return repository.left_to_others(session, offer)
+
+
+def work_for_idle(session: Session, worker_id: str, offer: WorkerOffer) -> str | None:
+    """Return a job that waits although this worker is idle and can do it: its ring was lost, or came too early."""
+    if not repository.is_idle(session, worker_id):
+        return None
+    return repository.best_queued(session, offer, preferred="")
 
 
 def claim(session: Session, job_id: str, *, owner: str, lease_seconds: float) -> Claim | None:

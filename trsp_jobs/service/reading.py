@@ -106,11 +106,22 @@ def waiting_reasons(session: Session, jobs: Sequence[Job]) -> list[str]:
     return [_reason(session, job, workers) if job.status == Status.QUEUED else job.reason for job in jobs]
 
 
+def _serves(worker: WorkerNode, job: Job) -> bool:
+    return job.device_class == "any" or worker.device == "cuda"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
 def _reason(session: Session, job: Job, workers: Sequence[WorkerNode]) -> str:
     if job.device_class == "cuda" and not any(worker.device == "cuda" for worker in workers):
         return "waiting: no GPU worker online"
     if not workers:
         return "waiting: no worker online"
+    largest = max(worker.memory_bytes for worker in workers if _serves(worker, job))
+    if job.memory_bytes is not None and job.memory_bytes > largest:
+        return f"waiting: needs {_gib(job.memory_bytes)}, the largest worker has {_gib(largest)}"
     if job.key_id is not None and key_repository.is_full(session, job.key_id):
         return "waiting: its key has as many jobs at work as it may"
     ahead = repository.count_ahead(session, job)

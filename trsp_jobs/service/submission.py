@@ -9,9 +9,9 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from trsp_core.config import CompressionSpec
-from trsp_jobs import lifecycle, repository
+from trsp_jobs import lifecycle, repository, slots
 from trsp_jobs.callers import OPERATOR, Caller
-from trsp_jobs.errors import IllegalTransition, JobNotFound, VersionConflict
+from trsp_jobs.errors import Conflict, IllegalTransition, JobNotFound, VersionConflict
 from trsp_jobs.ids import new_job_id
 from trsp_jobs.inputs import calibration_sets
 from trsp_jobs.lifecycle import FINAL, RETRYABLE, Status
@@ -34,6 +34,7 @@ def submit(
     caller: Caller = OPERATOR,
     publish: Mapping[str, Any] | None = None,
     schedule_id: str | None = None,
+    memory_bytes: int | None = None,
     settings: Settings,
 ) -> Job:
     """Store a job and its first event. The caller commits, then rings.
@@ -50,6 +51,7 @@ def submit(
         caller: Whose it is and which key it counts for.
         publish: The slot that its result is offered to and the margins, as `Offer.to_dict` gives them.
         schedule_id: The schedule that makes it.
+        memory_bytes: Least memory that a worker must have for it; None lets any worker try.
         settings: Says how many attempts it has.
 
     Raises:
@@ -74,6 +76,7 @@ def submit(
         webhook_id=webhook,
         publish=dict(publish) if publish else None,
         schedule_id=schedule_id,
+        memory_bytes=memory_bytes,
     )
     session.add(job)
     session.flush()
@@ -137,6 +140,7 @@ def retry(
     lifecycle.check(Status(job.status), Status.QUEUED, "retry")
     job.crashes = 0
     job.cancel_requested_at = job.started_at = job.finished_at = job.error = None
+    job.files_removed_at = None
     if from_scratch:
         _forget_progress(job)
     move(session, job, Status.QUEUED, "retried on request; waits for a worker")
@@ -153,12 +157,21 @@ def _forget_progress(job: Job) -> None:
 def remove(session: Session, job_id: str, *, versions: Collection[int] | None = None) -> None:
     """Remove a job that has ended, with its events and the list of its files.
 
-    The caller commits, then removes the files: what is left of them if that fails belongs to no job.
-    Errors and `versions` are those of `cancel`.
+    The caller commits, then removes the files: what is left of them if that fails belongs to no job, and
+    housekeeping removes it. Errors and `versions` are those of `cancel`.
+
+    Raises:
+        Conflict: If a slot can still go back to its result.
     """
     job = _locked(session, job_id, versions)
     if job.status not in FINAL:
         raise IllegalTransition(job.status, "delete")
+    held = slots.holding(session, job_id)
+    if held:
+        raise Conflict(
+            f"{job_id} is a result that the slot {', '.join(held)} can go back to; it can be deleted once"
+            " later results have pushed it out, or after a rollback"
+        )
     repository.remove_job(session, job_id)
 
 

@@ -18,7 +18,7 @@ _SIGNS_MISSED = 3
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """What a worker says of itself: id, host name, `cuda` or `cpu`, the machine's memory in bytes."""
+    """What a worker says of itself: id, host name, `cuda` or `cpu`, the memory that a job may take there, bytes."""
 
     id: str
     host: str

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from api.auditing import Audited
 from api.errors import ApiError
 from trsp_core.config import CompressionSpec
+from trsp_core.sources import Lookups
 from trsp_jobs import service
 from trsp_jobs.callers import Caller
 from trsp_jobs.db import OUTAGES, session_scope
@@ -54,6 +55,7 @@ class Services:
     """What this process works with, made once at its start.
 
     Attributes:
+        lookups: Models that were looked at, remembered while their files stay the same.
         stopping: Set when the server is told to stop, so that open event streams end.
     """
 
@@ -61,6 +63,7 @@ class Services:
     sessions: sessionmaker[Session]
     store: ArtifactStore
     dispatcher: Bell
+    lookups: Lookups = field(default_factory=Lookups)
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -94,7 +97,7 @@ class Services:
         Raises:
             InputRefused: With every problem found.
         """
-        return admit(self.sessions, spec, self.settings, caller)
+        return admit(self.sessions, spec, self.settings, caller, self.lookups.look)
 
     def ring(self, job_id: str) -> None:
         """Ring the broker for a committed job and note that; what fails here is made good by housekeeping."""

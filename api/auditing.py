@@ -10,14 +10,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import event, insert, literal, select, text
 from sqlalchemy.orm import Session
 
 from trsp_jobs.access_models import AuditEntry
 from trsp_jobs.callers import Caller
 
 _SUBJECT_CHARACTERS = 200
-_WRITTEN = text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+_WRITTEN = text("pg_current_xact_id_if_assigned() IS NOT NULL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +59,22 @@ class Audited:
         if self._change is None:
             return
         self._session.flush()
-        if self._session.scalar(_WRITTEN):
-            self._session.add(_entry(self._change, self._created))
+        entry = _entry(self._change, self._created)
+        columns = AuditEntry.__table__.columns
+        values = select(*(literal(value, columns[name].type) for name, value in entry.items())).where(
+            _WRITTEN
+        )
+        self._session.execute(insert(AuditEntry).from_select(list(entry), values))
 
 
-def _entry(change: Change, created: str | None) -> AuditEntry:
+def _entry(change: Change, created: str | None) -> dict[str, str | None]:
     caller = change.caller
-    return AuditEntry(
-        key_id=caller.key_id,
-        key_name=caller.name,
-        owner=caller.owner,
-        action=change.action,
-        subject=(created or change.subject).replace("\0", "")[:_SUBJECT_CHARACTERS],
-        request_id=change.request_id,
-        address=change.address[:45],
-    )
+    return {
+        "key_id": caller.key_id,
+        "key_name": caller.name,
+        "owner": caller.owner,
+        "action": change.action,
+        "subject": (created or change.subject).replace("\0", "")[:_SUBJECT_CHARACTERS],
+        "request_id": change.request_id,
+        "address": change.address[:45],
+    }

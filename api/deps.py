@@ -19,7 +19,7 @@ from trsp_core.config import CompressionSpec
 from trsp_core.sources import Lookups
 from trsp_jobs import service
 from trsp_jobs.callers import Caller
-from trsp_jobs.db import OUTAGES, session_scope
+from trsp_jobs.db import OUTAGES, session_scope, statement_scope
 from trsp_jobs.dispatch import Dispatcher
 from trsp_jobs.errors import BrokerUnavailable, JobNotFound, ResourceNotFound
 from trsp_jobs.inputs.admission import Admitted, admit
@@ -103,19 +103,19 @@ class Services:
         """Ring the broker for a committed job and note that; what fails here is made good by housekeeping."""
         try:
             self.dispatcher.ring(job_id)
-            with session_scope(self.sessions) as session:
+            with statement_scope(self.sessions) as session:
                 service.mark_rung(session, job_id)
         except (BrokerUnavailable, *OUTAGES) as error:
             log.warning("the ring was not noted; housekeeping rings again", job_id=job_id, error=str(error))
 
 
-def get_services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
     """Return the services of the application that the request came to."""
     services: Services = request.app.state.services
     return services
 
 
-def get_caller(request: Request) -> Caller:
+async def get_caller(request: Request) -> Caller:
     """Return who sent the request."""
     caller: Caller = request.state.caller
     return caller
@@ -134,7 +134,7 @@ def check_job_id(
     if not JOB_ID.fullmatch(job_id):
         raise JobNotFound(job_id)
     if caller.visible_owner is not None:
-        with session_scope(services.sessions) as session:
+        with statement_scope(services.sessions) as session:
             owner = service.owner_of(session, job_id)
         if not caller.sees(owner):
             raise JobNotFound(job_id)
@@ -155,13 +155,13 @@ def refuse_foreign(
         ResourceNotFound: If it is somebody else's.
     """
     if caller.visible_owner is not None:
-        with session_scope(services.sessions) as session:
+        with statement_scope(services.sessions) as session:
             owner = find(session).owner
         if not caller.sees(owner):
             raise ResourceNotFound(kind, name)
 
 
-def require_json(request: Request) -> None:
+async def require_json(request: Request) -> None:
     """Refuse a body that does not say that it is JSON."""
     given = request.headers.get("content-type", "")
     kind = given.partition(";")[0].strip().lower()

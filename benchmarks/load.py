@@ -37,7 +37,9 @@ def parts(given: argparse.Namespace) -> dict[str, Part]:
 def main() -> int:
     """Measure, write the result, print it; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", action="append", help="submits, lists, listeners or claims; all if not given")
+    parser.add_argument(
+        "--part", action="append", help="submits, lists, listeners or claims; all if not given"
+    )
     parser.add_argument("--jobs", type=int, default=100_000, help="jobs of the full table")
     parser.add_argument("--requests", type=int, default=300, help="requests of each list")
     parser.add_argument("--submits", type=int, default=1000, help="submits")

@@ -10,7 +10,6 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from trsp_core.errors import InvalidSpec, Problem, closest
@@ -104,10 +103,14 @@ def read(cls: type[T], data: Any, pointer: str) -> T:
     return cls(**values)
 
 
-@cache
 def _hints(cls: type[Any]) -> Mapping[str, Any]:
-    """Return the types of a class's fields; working them out takes as long as reading a whole spec."""
-    return get_type_hints(cls)
+    """Return the types of a class's fields, worked out once: that takes as long as reading a whole spec."""
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls)
+    return _HINTS[cls]
+
+
+_HINTS: dict[type[Any], Mapping[str, Any]] = {}
 
 
 def convert(value: Any, hint: Any, rule: Rule, pointer: str) -> Any:

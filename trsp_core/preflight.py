@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from collections.abc import Callable
 from typing import Any
 
 from trsp_core import registry

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from itertools import chain
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
@@ -71,7 +70,8 @@ def _race(settings: dict[str, str], jobs: int, caller: Caller) -> dict[str, Any]
     seconds = max(end for _, end, _ in parts) - min(begun for begun, _, _ in parts)
     with db.session_scope(sessions) as session:
         attempts = session.execute(
-            text("SELECT count(*), count(DISTINCT job_id) FROM attempts WHERE job_id = ANY(:ids)"), {"ids": rows}
+            text("SELECT count(*), count(DISTINCT job_id) FROM attempts WHERE job_id = ANY(:ids)"),
+            {"ids": rows},
         ).one()
     sessions.kw["bind"].dispose()
     once = {job_id for job_id, _ in taken}

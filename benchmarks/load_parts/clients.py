@@ -7,11 +7,12 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, RemoteDisconnected
 from typing import Any
 from urllib.parse import urlencode
 
 from load_parts.served import OPERATORS_KEY, Served
+from trsp_jobs import db, service
 
 SPEC = {"model": "demo:smollm2-135m", "sparsity": 0.25, "calibration": "python-docs"}
 SCOPES = ("jobs:read", "jobs:write")
@@ -32,12 +33,19 @@ class Client:
             RuntimeError: If it is an error.
         """
         data = None if body is None else json.dumps(body).encode()
+        try:
+            status, content = self._exchange(method, path, data)
+        except (ConnectionError, RemoteDisconnected):  # it was idle for longer than the server keeps it
+            self._connection.close()
+            status, content = self._exchange(method, path, data)
+        if status >= 400:
+            raise RuntimeError(f"{method} {path}: {status} {content[:500]!r}")
+        return json.loads(content)
+
+    def _exchange(self, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
         self._connection.request(method, path, data, self._headers)
         answer = self._connection.getresponse()
-        content = answer.read()
-        if answer.status >= 400:
-            raise RuntimeError(f"{method} {path}: {answer.status} {content[:500]!r}")
-        return json.loads(content)
+        return answer.status, answer.read()
 
     def get(self, path: str, query: Mapping[str, Any]) -> Any:
         """Read a resource."""
@@ -64,6 +72,14 @@ def new_key(served: Served, owner: str, **quotas: int) -> tuple[str, str]:
     with client(served) as operator:
         made = operator.send("POST", "/v1/keys", wanted)
     return made["id"], made["key"]
+
+
+def put_worker_online(database_url: str) -> None:
+    """Note a worker that is there and idle, so that waiting jobs have a place in the queue to be told."""
+    engine = db.make_engine(database_url)
+    with db.session_scope(db.session_factory(engine)) as session:
+        service.see_worker(session, service.WorkerFacts("worker", "here", "cpu", 1 << 33), seconds=3600)
+    engine.dispose()
 
 
 def in_turn(acts: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:

@@ -44,6 +44,9 @@ class Listener:
             f"Authorization: Bearer {key}\r\n\r\n"
         )
         writer.write(head.encode())
+        status = await reader.readline()
+        if b" 200 " not in status:
+            raise RuntimeError(f"the stream was refused: {status!r}")
         while line := await reader.readline():
             if line.startswith(b"id: "):
                 self.arrived[int(line[4:])] = time.monotonic()
@@ -84,7 +87,9 @@ def _measure(served: Served, count: int, events: int) -> dict[str, Any]:
         reached = asyncio.run(_listen(served, key, claim.job_id, count, begin))
     thread.join()
     sessions.kw["bind"].dispose()
-    late = [item.arrived[number] - at for number, at in told.items() for item in reached if number in item.arrived]
+    late = [
+        item.arrived[number] - at for number, at in told.items() for item in reached if number in item.arrived
+    ]
     return {
         "listeners": count,
         "events": events,

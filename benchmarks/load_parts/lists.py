@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import create_engine, text
 
-from load_parts.clients import SPEC, Client, client, compared, in_turn, new_key
+from load_parts.clients import SPEC, Client, client, compared, in_turn, new_key, put_worker_online
 from load_parts.limits import Limit
 from load_parts.served import OPERATORS_KEY, Backend, Served, serving
 
@@ -72,14 +72,18 @@ def measure(backend: Backend, jobs: int, requests: int) -> tuple[dict[str, Any],
     ):
         with client(full) as operator:
             fill(full.database_url, jobs, operator.send("POST", "/v1/jobs/validate", SPEC)["spec"])
+        for served in (empty, full):
+            put_worker_online(served.database_url)
         keys = {"operator": (OPERATORS_KEY, OPERATORS_KEY)}
         keys |= {owner: (new_key(empty, owner)[1], new_key(full, owner)[1]) for owner in OWNERS}
         found = {who: _measure_lists(empty, full, pair, requests) for who, pair in keys.items()}
-    worst = {
-        f"{who}: {name}": row["p99_ratio"] for who, rows in found.items() for name, row in rows.items()
-    }
+    worst = {f"{who}: {name}": row["p99_ratio"] for who, rows in found.items() for name, row in rows.items()}
     slowest = max(worst, key=lambda name: worst[name])
-    return found, [Limit(f"lists, worst of {len(worst)} ({slowest}): p99 to an empty table's", worst[slowest], MOST_RATIO)]
+    return found, [
+        Limit(
+            f"lists, worst of {len(worst)} ({slowest}): p99 to an empty table's", worst[slowest], MOST_RATIO
+        )
+    ]
 
 
 def _measure_lists(
@@ -101,7 +105,9 @@ def _queries(full: Client) -> dict[str, dict[str, Any]]:
     """Return every list: the choices by the usual order, all jobs by each order, and pages far from the first."""
     chosen = {name: dict(query) for name, query in CHOICES.items()}
     sorted_ = {f"all by {sort}": {"sort": sort} for sort in SORTS}
-    deep = {f"deep by {sort}": {"sort": sort, "after": after} for sort in SORTS if (after := _deep(full, sort))}
+    deep = {
+        f"deep by {sort}": {"sort": sort, "after": after} for sort in SORTS if (after := _deep(full, sort))
+    }
     both = {f"status by {sort}": {"sort": sort, "status": "failed"} for sort in SORTS}
     return {**chosen, **sorted_, **deep, **both}
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from load_parts.clients import SPEC, Client, client, compared, in_turn, new_key
+from load_parts.clients import SPEC, Client, client, compared, in_turn, new_key, put_worker_online
 from load_parts.limits import Limit
 from load_parts.served import BARE, Backend, Served, serving
 
@@ -25,6 +25,7 @@ def measure(backend: Backend, requests: int) -> tuple[dict[str, Any], list[Limit
     settings = backend.database("submits")
     with serving(settings) as api, serving(settings, BARE) as bare, ExitStack() as opened:
         _, key = new_key(api, "team")
+        put_worker_online(api.database_url)
 
         def acts(served: Served, path: str) -> list[Act]:
             clients = [opened.enter_context(client(served, key)) for _ in range(CLIENTS)]

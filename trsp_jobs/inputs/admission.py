@@ -43,7 +43,7 @@ def admit(
     Raises:
         InputRefused: With every problem found.
     """
-    with db.session_scope(sessions) as session:
+    with db.statement_scope(sessions) as session:
         pinned = registered_models.pin(
             session, spec, caller.shared_owners, only_registered=settings.registered_models_only
         )

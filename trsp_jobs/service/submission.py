@@ -16,7 +16,7 @@ from trsp_jobs.ids import new_job_id
 from trsp_jobs.inputs import calibration_sets
 from trsp_jobs.lifecycle import FINAL, RETRYABLE, Status
 from trsp_jobs.models import Job
-from trsp_jobs.service.changes import announce, move
+from trsp_jobs.service.changes import begin, move
 from trsp_jobs.service.keys import admit
 from trsp_jobs.settings import Settings
 
@@ -75,10 +75,8 @@ def submit(
         publish=dict(publish) if publish else None,
         schedule_id=schedule_id,
     )
-    session.add(job)
-    session.flush()
+    begin(session, job, "submitted; waits for a worker")
     calibration_sets.record_uses(session, job, spec)
-    announce(session, job, None, Status.QUEUED, "submitted; waits for a worker")
     session.flush()
     return job
 

@@ -10,14 +10,20 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import event, insert, literal, select, text
+from sqlalchemy import bindparam, event, insert, select, text
 from sqlalchemy.orm import Session
 
 from trsp_jobs.access_models import AuditEntry
 from trsp_jobs.callers import Caller
 
 _SUBJECT_CHARACTERS = 200
+_AUDIT = AuditEntry.metadata.tables["audit"]
+_SAID = ("key_id", "key_name", "owner", "action", "subject", "request_id", "address")
 _WRITTEN = text("pg_current_xact_id_if_assigned() IS NOT NULL")
+_RECORD = insert(_AUDIT).from_select(
+    _SAID, select(*(bindparam(name, type_=_AUDIT.c[name].type) for name in _SAID)).where(_WRITTEN)
+)
+"""Writes an entry if the transaction has changed anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +65,7 @@ class Audited:
         if self._change is None:
             return
         self._session.flush()
-        entry = _entry(self._change, self._created)
-        columns = AuditEntry.__table__.columns
-        values = select(*(literal(value, columns[name].type) for name, value in entry.items())).where(
-            _WRITTEN
-        )
-        self._session.execute(insert(AuditEntry).from_select(list(entry), values))
+        self._session.execute(_RECORD, _entry(self._change, self._created))
 
 
 def _entry(change: Change, created: str | None) -> dict[str, str | None]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Double, ScalarSelect, Select, cast, func, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    ScalarSelect,
+    Select,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import AliasedClass
 
@@ -14,11 +25,14 @@ from trsp_jobs.lifecycle import ACTIVE, Status
 from trsp_jobs.models import Artifact, Attempt, Job
 from trsp_jobs.scopes import Scope
 
+_OVER = func.coalesce(ApiKey.expires_at <= func.now(), False)
+_BY_DIGEST = select(ApiKey, _OVER).where(ApiKey.digest == bindparam("digest"))
+"""Made once: it is asked with every request, and making it takes as long as the answer."""
+
 
 def find_key(session: Session, digest: str) -> tuple[ApiKey, bool] | None:
     """Return the key with this digest, and whether its time is over."""
-    over = func.coalesce(ApiKey.expires_at <= func.now(), False)
-    row = session.execute(select(ApiKey, over).where(ApiKey.digest == digest)).one_or_none()
+    row = session.execute(_BY_DIGEST, {"digest": digest}).one_or_none()
     return None if row is None else (row[0], row[1])
 
 
@@ -29,8 +43,7 @@ def get_key(session: Session, key_id: str) -> ApiKey | None:
 
 def why_ended(session: Session, key_id: str) -> str | None:
     """Return why a key lets nobody in any more, None if it does."""
-    over = func.coalesce(ApiKey.expires_at <= func.now(), False)
-    row = session.execute(select(ApiKey.revoked_at, over).where(ApiKey.id == key_id)).one()
+    row = session.execute(select(ApiKey.revoked_at, _OVER).where(ApiKey.id == key_id)).one()
     return "was revoked" if row[0] else "has expired" if row[1] else None
 
 

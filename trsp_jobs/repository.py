@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, Select, and_, cast, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Double, Select, and_, bindparam, cast, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
@@ -172,8 +172,11 @@ def rung_before(session: Session, seconds: float, limit: int) -> Sequence[str]:
 
 def mark_rung(session: Session, job_id: str) -> None:
     """Note that the broker has taken the job's id just now."""
-    query = update(Job).where(Job.id == job_id).values(rung_at=func.clock_timestamp())
-    session.execute(query, execution_options={"synchronize_session": False})
+    session.execute(_MARK_RUNG, {"job_id": job_id})
+
+
+_JOBS = Job.metadata.tables["jobs"]
+_MARK_RUNG = update(_JOBS).where(_JOBS.c.id == bindparam("job_id")).values(rung_at=func.clock_timestamp())
 
 
 def events_after(session: Session, job_id: str, after: int, limit: int) -> Sequence[Event]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Subquery, func, select, true
+from sqlalchemy import ARRAY, Select, String, Subquery, any_, bindparam, func, select, true
 from sqlalchemy.orm import Session
 
 from trsp_jobs.access_models import ApiKey
@@ -36,15 +37,18 @@ class Standing:
 
 def standings(session: Session, job_ids: Sequence[str]) -> Mapping[str, Standing]:
     """Return where those of the jobs stand that are queued, by their ids: one query whatever their number."""
+    return {row[0]: Standing(*row[1:]) for row in session.execute(_STANDINGS, {"job_ids": job_ids})}
+
+
+def _standings() -> Select[Any]:
     placed, there = _front(), _workers()
     held_back = full_keys().where(ApiKey.id == Job.key_id).exists()
-    query = (
+    return (
         select(Job.id, placed.c.place - 1, held_back, there.c.online, there.c.gpu, there.c.idle)
         .outerjoin(placed, placed.c.id == Job.id)
         .join(there, true())
-        .where(Job.id.in_(job_ids), Job.status == Status.QUEUED)
+        .where(Job.id == any_(bindparam("job_ids", type_=ARRAY(String))), Job.status == Status.QUEUED)
     )
-    return {row[0]: Standing(*row[1:]) for row in session.execute(query)}
 
 
 def _front() -> Subquery:
@@ -67,3 +71,6 @@ def _workers() -> Subquery:
         .where(WorkerNode.gone_after > func.now())
         .subquery()
     )
+
+
+_STANDINGS = _standings()

@@ -72,7 +72,8 @@ def find_key(session: Session, digest: str) -> FoundKey | None:
 
 def _caller(key: ApiKey) -> Caller:
     known = frozenset(scope for scope in Scope if scope in key.scopes)
-    return Caller(key.id, key.name, key.owner, known)
+    limited = key.max_queued is not None or key.max_stored_bytes is not None
+    return Caller(key.id, key.name, key.owner, known, limited)
 
 
 def get_key(session: Session, key_id: str, caller: Caller) -> ApiKey:

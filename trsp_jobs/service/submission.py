@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from trsp_core.config import CompressionSpec
+from trsp_core.config import CompressionSpec, fingerprint_of
 from trsp_jobs import lifecycle, repository
 from trsp_jobs.callers import OPERATOR, Caller
 from trsp_jobs.errors import IllegalTransition, JobNotFound, VersionConflict
@@ -56,11 +56,13 @@ def submit(
         QuotaExceeded: If the caller's key holds as much as it may.
         CalibrationRefused: If it names an uploaded text that its owner does not have (any more).
     """
-    admit(session, caller.key_id)
+    if caller.limited:
+        admit(session, caller.key_id)
+    data = spec.to_dict()
     job = Job(
         id=new_job_id(),
-        spec=spec.to_dict(),
-        fingerprint=spec.fingerprint(),
+        spec=data,
+        fingerprint=fingerprint_of(data),
         status=Status.QUEUED,
         labels=dict(labels or {}),
         priority=priority,

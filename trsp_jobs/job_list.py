@@ -177,7 +177,7 @@ def page_query(chosen: JobFilter, sort: str, after: Cursor | None, most: int) ->
 def near_query(chosen: JobFilter, sort: str, after: Cursor | None, most: int) -> Select[Job, str]:
     """Return the query of jobs with the labels among the next `NEAR` in order."""
     others = replace(chosen, labels=()).conditions()
-    columns: Select[Any] = select(Job.id, Job.labels, _column(sort).label("place"))
+    columns: Any = select(Job.id, Job.labels, _column(sort).label("place"))
     following = _following(columns.where(*others), sort, after).limit(NEAR).subquery()
     labelled = (_labelled(following.c.labels, label) for label in chosen.labels)
     found = select(following.c.id).where(*labelled).order_by(*_ends(sort, following.c.place, following.c.id))
@@ -186,7 +186,7 @@ def near_query(chosen: JobFilter, sort: str, after: Cursor | None, most: int) ->
 
 def far_query(chosen: JobFilter, sort: str, after: Cursor | None, most: int) -> Select[Job, str]:
     """Return the query of jobs that are all looked up by their labels first, and sorted then."""
-    columns: Select[Any] = select(Job.id, _column(sort).label("place")).where(*chosen.conditions())
+    columns: Any = select(Job.id, _column(sort).label("place")).where(*chosen.conditions())
     every = _beyond(columns, sort, after).cte("every").prefix_with("MATERIALIZED")
     return _only(select(every.c.id).order_by(*_ends(sort, every.c.place, every.c.id)).limit(most), sort)
 

@@ -16,7 +16,7 @@ from trsp_jobs import db, service
 
 SPEC = {"model": "demo:smollm2-135m", "sparsity": 0.25, "calibration": "python-docs"}
 SCOPES = ("jobs:read", "jobs:write")
-WARM_UP = 30
+WARM_UP = 10
 
 
 class Client:

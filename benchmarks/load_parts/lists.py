@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -98,6 +99,7 @@ def _measure_lists(
             known = {key: value for key, value in query.items() if key != "after"}
             acts = {"empty": _listing(low, known), "full": _listing(high, query)}
             found[name] = compared(in_turn(acts, requests), "empty", "full")
+            print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
         return found
 
 

@@ -10,15 +10,21 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import bindparam, event, insert, select, text
 from sqlalchemy.orm import Session
 
 from trsp_jobs.access_models import AuditEntry
 from trsp_jobs.callers import Caller
 
 _SUBJECT_CHARACTERS = 200
+_AUDIT = AuditEntry.metadata.tables["audit"]
+_SAID = ("key_id", "key_name", "owner", "action", "subject", "request_id", "address")
 _BEGUN = text("SELECT pg_current_xact_id()")
-_WRITTEN = text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+_WRITTEN = text("pg_current_xact_id_if_assigned() IS NOT NULL")
+_RECORD = insert(_AUDIT).from_select(
+    _SAID, select(*(bindparam(name, type_=_AUDIT.c[name].type) for name in _SAID)).where(_WRITTEN)
+)
+"""Writes an entry if the transaction has changed anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +71,17 @@ class Audited:
         if self._change is None:
             return
         self._session.flush()
-        if self._session.scalar(_WRITTEN):
-            self._session.add(_entry(self._change, self._created))
+        self._session.execute(_RECORD, _entry(self._change, self._created))
 
 
-def _entry(change: Change, created: str | None) -> AuditEntry:
+def _entry(change: Change, created: str | None) -> dict[str, str | None]:
     caller = change.caller
-    return AuditEntry(
-        key_id=caller.key_id,
-        key_name=caller.name,
-        owner=caller.owner,
-        action=change.action,
-        subject=(created or change.subject).replace("\0", "")[:_SUBJECT_CHARACTERS],
-        request_id=change.request_id,
-        address=change.address[:45],
-    )
+    return {
+        "key_id": caller.key_id,
+        "key_name": caller.name,
+        "owner": caller.owner,
+        "action": change.action,
+        "subject": (created or change.subject).replace("\0", "")[:_SUBJECT_CHARACTERS],
+        "request_id": change.request_id,
+        "address": change.address[:45],
+    }

@@ -16,7 +16,7 @@ from api.deps import MissingKey, Services
 from api.errors import ApiError, accepts_html, send_problem
 from trsp_jobs import service, tokens
 from trsp_jobs.callers import OPERATOR, Caller
-from trsp_jobs.db import OUTAGES
+from trsp_jobs.db import OUTAGES, statement_scope
 
 COOKIE = "trsp_session"
 SESSION_SECONDS = 12 * 3600
@@ -82,7 +82,7 @@ class Authenticator:
             return OPERATOR
         if token is not None and not tokens.is_whole(token):
             raise ApiError("unauthorized", "That is no key of this service: it is cut short or mistyped.")
-        with self._services.session() as session:
+        with statement_scope(self._services.sessions) as session:
             found = service.find_key(session, digest)
         if found is None:
             raise ApiError("unauthorized", "The key is not known here.")

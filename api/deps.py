@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from api.auditing import Audited
 from api.errors import ApiError
 from trsp_core.config import CompressionSpec
+from trsp_core.sources import Lookups
 from trsp_jobs import service
 from trsp_jobs.callers import Caller
-from trsp_jobs.db import OUTAGES, session_scope
+from trsp_jobs.db import OUTAGES, session_scope, statement_scope
 from trsp_jobs.dispatch import Dispatcher
 from trsp_jobs.download_links import LinkSigner
 from trsp_jobs.errors import BrokerUnavailable, JobNotFound, ResourceNotFound
@@ -55,6 +56,7 @@ class Services:
     """What this process works with, made once at its start.
 
     Attributes:
+        lookups: Models that were looked at, remembered while their files stay the same.
         stopping: Set when the server is told to stop, so that open event streams end.
     """
 
@@ -62,6 +64,7 @@ class Services:
     sessions: sessionmaker[Session]
     store: ArtifactStore
     dispatcher: Bell
+    lookups: Lookups = field(default_factory=Lookups)
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -101,25 +104,25 @@ class Services:
         Raises:
             InputRefused: With every problem found.
         """
-        return admit(self.sessions, spec, self.settings, caller)
+        return admit(self.sessions, spec, self.settings, caller, self.lookups.look)
 
     def ring(self, job_id: str) -> None:
         """Ring the broker for a committed job and note that; what fails here is made good by housekeeping."""
         try:
             self.dispatcher.ring(job_id)
-            with session_scope(self.sessions) as session:
+            with statement_scope(self.sessions) as session:
                 service.mark_rung(session, job_id)
         except (BrokerUnavailable, *OUTAGES) as error:
             log.warning("the ring was not noted; housekeeping rings again", job_id=job_id, error=str(error))
 
 
-def get_services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
     """Return the services of the application that the request came to."""
     services: Services = request.app.state.services
     return services
 
 
-def get_caller(request: Request) -> Caller:
+async def get_caller(request: Request) -> Caller:
     """Return who sent the request."""
     caller: Caller = request.state.caller
     return caller
@@ -138,7 +141,7 @@ def check_job_id(
     if not JOB_ID.fullmatch(job_id):
         raise JobNotFound(job_id)
     if caller.visible_owner is not None:
-        with session_scope(services.sessions) as session:
+        with statement_scope(services.sessions) as session:
             owner = service.owner_of(session, job_id)
         if not caller.sees(owner):
             raise JobNotFound(job_id)
@@ -159,13 +162,13 @@ def refuse_foreign(
         ResourceNotFound: If it is somebody else's.
     """
     if caller.visible_owner is not None:
-        with session_scope(services.sessions) as session:
+        with statement_scope(services.sessions) as session:
             owner = find(session).owner
         if not caller.sees(owner):
             raise ResourceNotFound(kind, name)
 
 
-def require_json(request: Request) -> None:
+async def require_json(request: Request) -> None:
     """Refuse a body that does not say that it is JSON."""
     given = request.headers.get("content-type", "")
     kind = given.partition(";")[0].strip().lower()

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
+from starlette.background import BackgroundTask
 
 from api.deps import CallerDep, Services
 from api.errors import invalid_request
@@ -78,7 +79,7 @@ def once(
     """Do the work and keep its answer in one transaction, or return what was answered before.
 
     Args:
-        then: Called after the commit, only if the work was done now.
+        then: Called after the commit, once the answer has been sent; only if the work was done now.
     """
     with services.session() as session:
         known = None if keyed is None else stored_answers.begin(session, keyed)
@@ -87,8 +88,9 @@ def once(
         answer = work(session)
         if keyed is not None:
             stored_answers.keep(session, keyed, answer.status, answer.location, answer.body)
-    then(answer)
-    return answer.response()
+    response = answer.response()
+    response.background = BackgroundTask(then, answer)
+    return response
 
 
 def _again(found: StoredAnswer) -> JSONResponse:

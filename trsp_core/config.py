@@ -285,8 +285,13 @@ class CompressionSpec:
 
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON form: equal specs, equal fingerprints."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return fingerprint_of(self.to_dict())
+
+
+def fingerprint_of(data: Mapping[str, Any]) -> str:
+    """Return the fingerprint of the spec whose full JSON form this is."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _expand(data: Any) -> Any:

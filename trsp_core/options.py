@@ -87,7 +87,7 @@ def read(cls: type[T], data: Any, pointer: str) -> T:
         raise InvalidSpec(Problem(pointer, f"must be an object, not {_type_name(data)}.", _plain(data)))
     known = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
     problems = [_unknown(pointer, name, known) for name in data if name not in known]
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     values: dict[str, Any] = {}
     for name, item in known.items():
         if name not in data:
@@ -101,6 +101,16 @@ def read(cls: type[T], data: Any, pointer: str) -> T:
     if problems:
         raise InvalidSpec(*problems)
     return cls(**values)
+
+
+def _hints(cls: type[Any]) -> Mapping[str, Any]:
+    """Return the types of a class's fields, worked out once: that takes as long as reading a whole spec."""
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls)
+    return _HINTS[cls]
+
+
+_HINTS: dict[type[Any], Mapping[str, Any]] = {}
 
 
 def convert(value: Any, hint: Any, rule: Rule, pointer: str) -> Any:
@@ -166,7 +176,7 @@ def _escape(name: str) -> str:
 
 def schema(cls: type[Any]) -> dict[str, Any]:
     """Return the JSON Schema of an options dataclass, descriptions and ranges included."""
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     properties, required = {}, []
     for item in dataclasses.fields(cls):
         rule: Rule = item.metadata[_KEY]

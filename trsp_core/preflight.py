@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from trsp_core.method_checks import check_gate_parts, check_optimizer
 from trsp_core.method_options import ADAMW, ADAMW_8BIT, MethodOptions, stage2_of
 from trsp_core.residence import STREAMED, obstacles, streamed_bytes
 from trsp_core.results import ModelFacts
-from trsp_core.sources import Source, SourcePolicy, inspect, resolve
+from trsp_core.sources import Looked, Source, SourcePolicy, look
 from trsp_core.workload import window_length
 
 _RUNTIME_BYTES = 450 * 2**20
@@ -62,14 +63,23 @@ class Preflight:
         return data
 
 
-def preflight(spec: CompressionSpec, policy: SourcePolicy) -> Preflight:
+def preflight(
+    spec: CompressionSpec,
+    policy: SourcePolicy,
+    looking: Callable[[str, SourcePolicy], Looked] = look,
+) -> Preflight:
     """Check a whole spec against its model and its texts.
+
+    Args:
+        spec: The job spec.
+        policy: Which models and texts may be used.
+        looking: Finds and inspects the model; `Lookups.look` where the same models come again and again.
 
     Raises:
         InputRefused: With every problem found.
     """
-    source = resolve(spec.model, policy)
-    facts = inspect(source)
+    looked = looking(spec.model, policy)
+    source, facts = looked.source, looked.facts
     problems: list[Problem] = []
     count = _collect(problems, lambda: layers_to_remove(spec, facts))
     sequence = _collect(

@@ -18,12 +18,14 @@ class Caller:
         name: What its maker called it.
         owner: Whose resources it reaches. Keys of one owner share them, so that a key can be replaced.
         scopes: What it may do.
+        limited: Whether its key may have a quota on new jobs.
     """
 
     key_id: str | None
     name: str
     owner: str
     scopes: frozenset[Scope]
+    limited: bool = True
 
     def may(self, scope: Scope) -> bool:
         """Tell whether it has a right."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, exc
+from sqlalchemy import Engine, create_engine, event, exc
 from sqlalchemy.orm import Session, sessionmaker
 
 OUTAGES = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
@@ -20,13 +22,12 @@ UPGRADE_TRIES = 60
 
 
 def make_engine(url: str, *, pool_size: int = 5) -> Engine:
-    """Return an engine whose connections are tested before use and whose statements cannot hang.
+    """Return an engine whose connections are looked at before use and whose statements cannot hang.
 
     A caller waits at most `CONNECT_SECONDS` for a connection and `STATEMENT_SECONDS` for an answer.
     """
-    return create_engine(
+    engine = create_engine(
         url,
-        pool_pre_ping=True,
         pool_size=pool_size,
         pool_timeout=CONNECT_SECONDS,
         connect_args={
@@ -38,6 +39,23 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
             "keepalives_count": 3,
         },
     )
+    event.listen(engine, "checkout", _refuse_ended)
+    return engine
+
+
+def _refuse_ended(connection: Any, *_: Any) -> None:
+    """Let the pool replace a connection that the server has ended: then, and only then, something can be read.
+
+    A server says goodbye or closes when it ends a connection, and one that is silent is found by keepalives;
+    so this tells what a question to the server would, without the way there and back.
+
+    Raises:
+        InvalidatePoolError: For this connection and all that are as old.
+    """
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    if poll.poll(0):
+        raise exc.InvalidatePoolError
 
 
 def session_factory(engine: Engine) -> sessionmaker[Session]:
@@ -49,6 +67,17 @@ def session_factory(engine: Engine) -> sessionmaker[Session]:
 def session_scope(factory: sessionmaker[Session]) -> Iterator[Session]:
     """Give a session; commit it at the end, or roll it back if an error passes through."""
     with factory() as session, session.begin():
+        yield session
+
+
+@contextmanager
+def statement_scope(factory: sessionmaker[Session]) -> Iterator[Session]:
+    """Give a session in which each statement is a transaction of its own: for reads, and for single writes.
+
+    It spares the way to the database and back for the transaction's begin and for its end.
+    """
+    engine = factory.kw["bind"].execution_options(isolation_level="AUTOCOMMIT")
+    with factory(bind=engine) as session:
         yield session
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from sqlalchemy import (
     ColumnElement,
     Integer,
+    Row,
+    Select,
     SQLColumnExpression,
     String,
+    asc,
     cast,
+    desc,
     literal,
     literal_column,
     select,
@@ -27,6 +31,9 @@ from trsp_jobs.errors import WrongCursor
 from trsp_jobs.models import ENDED, Job
 
 NEWEST = "-created_at"
+NEAR = 1000
+"""So many jobs in order are looked at for a label before the jobs with the label are looked up."""
+Ts = TypeVarTuple("Ts")
 _TIME = TIMESTAMP(timezone=True)
 _NEVER = "infinity"
 """What stands in a cursor for the end of a job that has not ended."""
@@ -61,7 +68,7 @@ class JobFilter:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the filter as conditions on `Job`."""
-        found = [_labelled(label) for label in self.labels]
+        found = [_labelled(Job.labels, label) for label in self.labels]
         if self.owner is not None:
             found.append(Job.owner == self.owner)
         if self.schedule is not None:
@@ -77,9 +84,10 @@ class JobFilter:
         return found
 
 
-def _labelled(label: str) -> ColumnElement[bool]:
+def _labelled(labels: Any, label: str) -> ColumnElement[bool]:
     name, given, value = label.partition("=")
-    return Job.labels.contains({name: value}) if given else Job.labels.has_key(name)
+    found: ColumnElement[bool] = labels.contains({name: value}) if given else labels.has_key(name)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +148,71 @@ def list_jobs(
     session: Session, chosen: JobFilter, sort: str, after: Cursor | None, limit: int
 ) -> tuple[Sequence[Job], str | None]:
     """Return a page of jobs, and the cursor that the next one starts after; None at the end."""
-    column = _COLUMNS[sort.lstrip("-")]
-    query = select(Job, cast(column, String).label("place")).where(*chosen.conditions())
-    if after is not None:
-        query = query.where(_beyond(column, after))
-    ends = (column.desc(), Job.id.desc()) if sort.startswith("-") else (column, Job.id)
-    rows = session.execute(query.order_by(*ends).limit(limit + 1)).all()
+    rows = _rows(session, chosen, sort, after, limit + 1)
     items = [job for job, _ in rows[:limit]]
     more = len(rows) > limit
     return items, Cursor(sort, rows[limit - 1][1], items[-1].id).encode() if more else None
 
 
-def _beyond(column: SQLColumnExpression[Any], after: Cursor) -> ColumnElement[bool]:
-    here, there = tuple_(column, Job.id), tuple_(after.bound(), literal(after.job_id))
-    return here < there if after.sort.startswith("-") else here > there
+def _rows(
+    session: Session, chosen: JobFilter, sort: str, after: Cursor | None, most: int
+) -> Sequence[Row[Job, str]]:
+    """Return so many jobs with their places, by that way through the table that cannot take long.
+
+    Which jobs have a label is known by an index without an order, and nothing tells how labels go together
+    with owners and orders. A common label is soon found among the next jobs in order. One that is not is
+    rare, or lies elsewhere; then all jobs that have it are looked up and sorted.
+    """
+    if not chosen.labels:
+        return session.execute(page_query(chosen, sort, after, most)).all()
+    near = session.execute(near_query(chosen, sort, after, most)).all()
+    return near if len(near) == most else session.execute(far_query(chosen, sort, after, most)).all()
+
+
+def page_query(chosen: JobFilter, sort: str, after: Cursor | None, most: int) -> Select[Job, str]:
+    """Return the query of jobs that an index has in order."""
+    return _following(_placed(sort).where(*chosen.conditions()), sort, after).limit(most)
+
+
+def near_query(chosen: JobFilter, sort: str, after: Cursor | None, most: int) -> Select[Job, str]:
+    """Return the query of jobs with the labels among the next `NEAR` in order."""
+    others = replace(chosen, labels=()).conditions()
+    columns: Any = select(Job.id, Job.labels, _column(sort).label("place"))
+    following = _following(columns.where(*others), sort, after).limit(NEAR).subquery()
+    labelled = (_labelled(following.c.labels, label) for label in chosen.labels)
+    found = select(following.c.id).where(*labelled).order_by(*_ends(sort, following.c.place, following.c.id))
+    return _only(found.limit(most), sort)
+
+
+def far_query(chosen: JobFilter, sort: str, after: Cursor | None, most: int) -> Select[Job, str]:
+    """Return the query of jobs that are all looked up by their labels first, and sorted then."""
+    columns: Any = select(Job.id, _column(sort).label("place")).where(*chosen.conditions())
+    every = _beyond(columns, sort, after).cte("every").prefix_with("MATERIALIZED")
+    return _only(select(every.c.id).order_by(*_ends(sort, every.c.place, every.c.id)).limit(most), sort)
+
+
+def _only(ids: Select[str], sort: str) -> Select[Job, str]:
+    return _placed(sort).where(Job.id.in_(ids)).order_by(*_ends(sort, _column(sort), Job.id))
+
+
+def _placed(sort: str) -> Select[Job, str]:
+    return select(Job, cast(_column(sort), String).label("place"))
+
+
+def _column(sort: str) -> SQLColumnExpression[Any]:
+    return _COLUMNS[sort.lstrip("-")]
+
+
+def _ends(sort: str, *columns: SQLColumnExpression[Any]) -> list[Any]:
+    return [desc(column) if sort.startswith("-") else asc(column) for column in columns]
+
+
+def _following(query: Select[*Ts], sort: str, after: Cursor | None) -> Select[*Ts]:
+    return _beyond(query, sort, after).order_by(*_ends(sort, _column(sort), Job.id))
+
+
+def _beyond(query: Select[*Ts], sort: str, after: Cursor | None) -> Select[*Ts]:
+    if after is None:
+        return query
+    here, there = tuple_(_column(sort), Job.id), tuple_(after.bound(), literal(after.job_id))
+    return query.where(here < there if sort.startswith("-") else here > there)

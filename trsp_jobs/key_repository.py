@@ -5,19 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Double, ScalarSelect, Select, cast, func, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    ScalarSelect,
+    Select,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.util import AliasedClass
 
 from trsp_jobs.access_models import ApiKey, AuditEntry
 from trsp_jobs.lifecycle import ACTIVE, Status
 from trsp_jobs.models import Artifact, Attempt, Job
 from trsp_jobs.scopes import Scope
 
+_OVER = func.coalesce(ApiKey.expires_at <= func.now(), False)
+_BY_DIGEST = select(ApiKey, _OVER).where(ApiKey.digest == bindparam("digest"))
+"""Made once: it is asked with every request, and making it takes as long as the answer."""
+
 
 def find_key(session: Session, digest: str) -> tuple[ApiKey, bool] | None:
     """Return the key with this digest, and whether its time is over."""
-    over = func.coalesce(ApiKey.expires_at <= func.now(), False)
-    row = session.execute(select(ApiKey, over).where(ApiKey.digest == digest)).one_or_none()
+    row = session.execute(_BY_DIGEST, {"digest": digest}).one_or_none()
     return None if row is None else (row[0], row[1])
 
 
@@ -28,14 +43,24 @@ def get_key(session: Session, key_id: str) -> ApiKey | None:
 
 def why_ended(session: Session, key_id: str) -> str | None:
     """Return why a key lets nobody in any more, None if it does."""
-    over = func.coalesce(ApiKey.expires_at <= func.now(), False)
-    row = session.execute(select(ApiKey.revoked_at, over).where(ApiKey.id == key_id)).one()
+    row = session.execute(select(ApiKey.revoked_at, _OVER).where(ApiKey.id == key_id)).one()
     return "was revoked" if row[0] else "has expired" if row[1] else None
 
 
-def lock_key(session: Session, key_id: str) -> ApiKey | None:
-    """Return a key and keep others from changing it, or counting for it, until the transaction ends."""
-    query = select(ApiKey).where(ApiKey.id == key_id).with_for_update(key_share=True)
+def lock_limited(session: Session, job_id: str) -> str | None:
+    """Return the key of a job and lock it as `lock_quotas` does, if the jobs that it has at work are limited."""
+    query = select(ApiKey.id).join(Job, Job.key_id == ApiKey.id)
+    limited = query.where(Job.id == job_id, ApiKey.max_running.is_not(None))
+    return session.scalar(limited.with_for_update(key_share=True, of=ApiKey))
+
+
+def lock_quotas(session: Session, key_id: str) -> ApiKey | None:
+    """Return a key with a quota on new jobs, and keep others from counting for it until the transaction ends.
+
+    None for a key without: those who submit with it do not wait for one another.
+    """
+    limited = or_(ApiKey.max_queued.is_not(None), ApiKey.max_stored_bytes.is_not(None))
+    query = select(ApiKey).where(ApiKey.id == key_id, limited).with_for_update(key_share=True)
     return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
 
@@ -64,17 +89,17 @@ def stored_bytes(session: Session, key_id: str) -> int:
     return int(session.scalar(query.where(Job.key_id == key_id)) or 0)
 
 
-def may_run() -> ColumnElement[bool]:
+def may_run(job: type[Job] | AliasedClass[Job] = Job) -> ColumnElement[bool]:
     """Return the condition that a job's key has not as many jobs at work as it may."""
-    return or_(Job.key_id.is_(None), Job.key_id.not_in(_full()))
+    return or_(job.key_id.is_(None), job.key_id.not_in(full_keys()))
 
 
 def is_full(session: Session, key_id: str) -> bool:
     """Tell whether a key has as many jobs at work as it may."""
-    return session.scalar(_full().where(ApiKey.id == key_id)) is not None
+    return session.scalar(full_keys().where(ApiKey.id == key_id)) is not None
 
 
-def _full() -> Select[str]:
+def full_keys() -> Select[str]:
     """Return the ids of the keys that have as many jobs at work as they may."""
     at_work = select(func.count()).where(Job.key_id == ApiKey.id, Job.status.in_(ACTIVE)).correlate(ApiKey)
     return select(ApiKey.id).where(ApiKey.max_running <= at_work.scalar_subquery())

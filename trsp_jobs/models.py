@@ -89,9 +89,21 @@ class Job(Base):
         Index("ix_jobs_finished_at_id", text(ENDED), "id"),
         Index("ix_jobs_status_created_at_id", "status", "created_at", "id"),
         Index("ix_jobs_model_created_at_id", text("(spec ->> 'model')"), "created_at", "id"),
-        Index("ix_jobs_owner_id", "owner", "id"),
+        Index("ix_jobs_status_priority_id", "status", "priority", "id"),
+        Index("ix_jobs_status_finished_at_id", "status", text(ENDED), "id"),
+        Index("ix_jobs_owner_created_at_id", "owner", "created_at", "id"),
+        Index("ix_jobs_owner_priority_id", "owner", "priority", "id"),
+        Index("ix_jobs_owner_finished_at_id", "owner", text(ENDED), "id"),
+        Index("ix_jobs_owner_status_created_at_id", "owner", "status", "created_at", "id"),
+        Index("ix_jobs_owner_model_created_at_id", "owner", text("(spec ->> 'model')"), "created_at", "id"),
         Index("ix_jobs_key_id_status", "key_id", "status"),
-        Index("ix_jobs_schedule", "schedule_id", "id", postgresql_where=text("schedule_id IS NOT NULL")),
+        Index(
+            "ix_jobs_schedule_created_at_id",
+            "schedule_id",
+            "created_at",
+            "id",
+            postgresql_where=text("schedule_id IS NOT NULL"),
+        ),
     )
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
 

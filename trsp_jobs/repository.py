@@ -6,9 +6,22 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, Select, and_, cast, delete, func, not_, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Select,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    func,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from trsp_jobs.key_repository import may_run
 from trsp_jobs.leases import Claim, WorkerOffer
@@ -17,8 +30,6 @@ from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
 
 BATCH = 100
 """Most rows that one round of upkeep takes at a time."""
-MOST_AHEAD = 1000
-"""Jobs ahead of one that waits are counted up to here: a list must not cost what the queue is long."""
 
 
 def get_job(session: Session, job_id: str) -> Job | None:
@@ -29,11 +40,6 @@ def get_job(session: Session, job_id: str) -> Job | None:
 def owner_of(session: Session, job_id: str) -> str | None:
     """Return whose a job is; None if there is none."""
     return session.scalar(select(Job.owner).where(Job.id == job_id))
-
-
-def key_of(session: Session, job_id: str) -> str | None:
-    """Return the key that a job counts for; None for the operator's."""
-    return session.scalar(select(Job.key_id).where(Job.id == job_id))
 
 
 def lock_job(session: Session, job_id: str) -> Job | None:
@@ -75,7 +81,10 @@ def _held(claim: Claim) -> ColumnElement[bool]:
 
 
 def take(session: Session, job_id: str, owner: str, lease_seconds: float) -> Job | None:
-    """Claim a queued job by one conditional UPDATE; None if it is not queued (any more)."""
+    """Claim a queued job by one conditional UPDATE; None if it is not queued (any more).
+
+    Its last event is counted already and is the caller's to write.
+    """
     query = (
         update(Job)
         .where(Job.id == job_id, Job.status == Status.QUEUED)
@@ -85,6 +94,8 @@ def take(session: Session, job_id: str, owner: str, lease_seconds: float) -> Job
             lease_owner=owner,
             lease_until=func.now() + timedelta(seconds=lease_seconds),
             started_at=func.coalesce(Job.started_at, func.now()),
+            reason=func.format("attempt %s was taken by a worker", Job.attempt + 1),
+            last_event=Job.last_event + 1,
             version=Job.version + 1,
         )
         .returning(Job)
@@ -123,20 +134,41 @@ def _seconds_left() -> ColumnElement[float | None]:
 def best_queued(session: Session, offer: WorkerOffer, preferred: str) -> str | None:
     """Return the id of the queued job that is to go first: by priority, then `preferred`, then oldest.
 
-    Only jobs that a worker with this offer can do are looked at.
+    Only jobs that a worker with this offer can do are looked at. The job is locked, and one that somebody else
+    has locked is passed over, so that any number of workers find different jobs at once. Where all are locked the
+    first one is waited for: it may be left in the queue.
     """
-    query = (
-        select(Job.id)
-        .where(Job.status == Status.QUEUED, _suits(offer), may_run())
-        .order_by(Job.priority.desc(), (Job.id == preferred).desc(), Job.id)
-        .limit(1)
+    able = (Job.status == Status.QUEUED, _suits(offer), may_run())
+    first = select(Job.id).where(*able).order_by(Job.priority.desc(), Job.id).limit(1)
+    wanted = select(Job.id).where(Job.id == preferred, *able, ~_outranked(offer))
+    found = session.scalar(_free(wanted)) or session.scalar(_free(first))
+    while found is None and session.scalar(first) is not None:
+        found = session.scalar(first.with_for_update(of=Job))
+    return found
+
+
+def _outranked(offer: WorkerOffer) -> ColumnElement[bool]:
+    """Return the condition that a queued job of a higher priority may run too."""
+    other = aliased(Job)
+    return (
+        select(other.id)
+        .where(
+            other.status == Status.QUEUED,
+            _suits(offer, other),
+            may_run(other),
+            other.priority > Job.priority,
+        )
+        .exists()
     )
-    return session.scalar(query)
 
 
-def _suits(offer: WorkerOffer) -> ColumnElement[bool]:
-    fits = or_(Job.memory_bytes.is_(None), Job.memory_bytes <= offer.memory_bytes)
-    return and_(Job.device_class.in_(offer.device_classes), fits)
+def _free(query: Select[str]) -> Select[str]:
+    return query.with_for_update(skip_locked=True, of=Job)
+
+
+def _suits(offer: WorkerOffer, job: type[Job] = Job) -> ColumnElement[bool]:
+    fits = or_(job.memory_bytes.is_(None), job.memory_bytes <= offer.memory_bytes)
+    return and_(job.device_class.in_(offer.device_classes), fits)
 
 
 def left_to_others(session: Session, offer: WorkerOffer) -> str | None:
@@ -154,13 +186,6 @@ def count_queued(session: Session) -> int:
     return session.scalar(select(func.count()).where(Job.status == Status.QUEUED)) or 0
 
 
-def count_ahead(session: Session, job: Job) -> int:
-    """Return how many queued jobs go before this one; of more than `MOST_AHEAD`, one more than that."""
-    before = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
-    found = select(Job.id).where(Job.status == Status.QUEUED, before).limit(MOST_AHEAD + 1)
-    return session.scalar(select(func.count()).select_from(found.subquery())) or 0
-
-
 def never_rung(session: Session) -> Sequence[str]:
     """Return ids of queued jobs whose ring has not reached the broker, oldest first."""
     query = select(Job.id).where(Job.status == Status.QUEUED, Job.rung_at.is_(None))
@@ -176,8 +201,11 @@ def rung_before(session: Session, seconds: float, limit: int) -> Sequence[str]:
 
 def mark_rung(session: Session, job_id: str) -> None:
     """Note that the broker has taken the job's id just now."""
-    query = update(Job).where(Job.id == job_id).values(rung_at=func.clock_timestamp())
-    session.execute(query, execution_options={"synchronize_session": False})
+    session.execute(_MARK_RUNG, {"job_id": job_id})
+
+
+_JOBS = Job.metadata.tables["jobs"]
+_MARK_RUNG = update(_JOBS).where(_JOBS.c.id == bindparam("job_id")).values(rung_at=func.clock_timestamp())
 
 
 def events_after(session: Session, job_id: str, after: int, limit: int) -> Sequence[Event]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import any_, bindparam, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from trsp_jobs.models import Job
@@ -33,9 +33,18 @@ def listeners(session: Session, job: Job, event: str, *, named: bool) -> Sequenc
         event: Kind of the event.
         named: Whether the webhook that the job names hears of it too, whatever it listens to.
     """
-    listens = (Webhook.owner == job.owner) & Webhook.events.contains([event])
-    wanted = or_(listens, Webhook.id == job.webhook_id) if named and job.webhook_id else listens
-    return session.scalars(select(Webhook.id).where(wanted, Webhook.disabled_reason.is_(None))).all()
+    asked = {"owner": job.owner, "event": event, "named": job.webhook_id if named else None}
+    return session.scalars(_LISTENERS, asked).all()
+
+
+_LISTENERS = select(Webhook.id).where(
+    or_(
+        (Webhook.owner == bindparam("owner")) & (bindparam("event") == any_(Webhook.events)),
+        Webhook.id == bindparam("named"),
+    ),
+    Webhook.disabled_reason.is_(None),
+)
+"""Made once: it is asked with every change of a job."""
 
 
 def get_delivery(session: Session, webhook_id: str, delivery_id: str) -> Delivery | None:

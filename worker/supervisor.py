@@ -11,6 +11,7 @@ import structlog
 from trsp_jobs import db, service
 from trsp_jobs.leases import Claim, WorkerOffer
 from worker.attempt import AttemptRun, Workplace
+from worker.claiming import claim_next
 from worker.ending import Outcome
 
 log = structlog.get_logger(__name__)
@@ -56,18 +57,14 @@ class Supervisor:
             return service.left_to_others(session, self._offer)
 
     def _claim(self, rung: str) -> Claim | None:
-        """Claim the best job; if another worker was faster, the next best."""
-        owner = f"{self._worker_id}/{secrets.token_hex(4)}"
-        seconds = self._place.settings.lease_seconds
-        while True:
-            with db.session_scope(self._place.sessions) as session:
-                job_id = service.pick(session, rung, self._offer)
-                if job_id is None:
-                    return None
-                claim = service.claim(session, job_id, owner=owner, lease_seconds=seconds)
-                if claim is not None:
-                    service.set_current_job(session, self._worker_id, claim.job_id)
-                    return claim
+        return claim_next(
+            self._place.sessions,
+            rung,
+            worker_id=self._worker_id,
+            owner=f"{self._worker_id}/{secrets.token_hex(4)}",
+            offer=self._offer,
+            lease_seconds=self._place.settings.lease_seconds,
+        )
 
     def _report_idle(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Live logs and notices, stored answers, what an attempt left. The indexes of lists are made by 0006."""
+"""Live logs and notices, stored answers, what an attempt left. The indexes of lists are made by 0005."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys, audit, webhooks; jobs have an owner. The indexes on jobs are made by 0006."""
+"""Keys, audit, webhooks; jobs have an owner. The indexes on jobs are made by 0005."""
 
 from __future__ import annotations
 

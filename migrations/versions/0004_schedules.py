@@ -1,4 +1,4 @@
-"""Schedules, slots, registered models, calibration sets. The index on jobs is made by 0006."""
+"""Schedules, slots, registered models, calibration sets. The index on jobs is made by 0005."""
 
 from __future__ import annotations
 

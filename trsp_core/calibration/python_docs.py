@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import ClassVar
 
 from trsp_core.calibration.base import Split, refused
@@ -26,15 +27,25 @@ class PythonDocs:
 
     def documents(self, split: Split) -> Iterator[str]:
         """Yield the topics of a split in order of name."""
-        from pydoc_data.topics import topics
-
-        for place, name in enumerate(sorted(topics)):
-            if (place % _EVALUATED == _EVALUATED - 1) == (split == "evaluation"):
-                yield topics[name].strip()
+        yield from _topics(split)
 
     def check(self, least_bytes: int) -> None:
         """Refuse a window longer than either split."""
         for split in ("calibration", "evaluation"):
-            size = sum(len(text.encode()) for text in self.documents(split))
+            size = _size(split)
             if size < least_bytes:
                 raise refused(f"python-docs has {size} bytes, fewer than a window's {least_bytes} tokens.")
+
+
+def _topics(split: Split) -> Iterator[str]:
+    from pydoc_data.topics import topics
+
+    for place, name in enumerate(sorted(topics)):
+        if (place % _EVALUATED == _EVALUATED - 1) == (split == "evaluation"):
+            yield topics[name].strip()
+
+
+@cache
+def _size(split: Split) -> int:
+    """Return the bytes of a split; the interpreter's documentation does not change while it runs."""
+    return sum(len(text.encode()) for text in _topics(split))

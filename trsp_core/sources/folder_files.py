@@ -21,7 +21,7 @@ def check_files(folder: Path, policy: SourcePolicy) -> None:
     Raises:
         ModelRefused: Naming the file.
     """
-    for count, path in enumerate(_walk(folder)):
+    for count, path in enumerate(walk(folder)):
         if count >= _MAX_FILES:
             raise refused(
                 f"{folder} holds more than {_MAX_FILES} files; give a model's own folder.", str(folder)
@@ -36,7 +36,7 @@ def check_files(folder: Path, policy: SourcePolicy) -> None:
             raise refused(message, path.name)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path) -> Iterator[Path]:
     """Yield what is in a folder as the system tells it, so that a million files need not be listed first."""
     left = [(folder, 0)]
     while left:

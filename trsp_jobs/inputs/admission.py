@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session, sessionmaker
 
 from trsp_core.config import CompressionSpec
 from trsp_core.preflight import Preflight, preflight
+from trsp_core.sources import Looked, SourcePolicy, look
 from trsp_jobs import db
 from trsp_jobs.callers import Caller
 from trsp_jobs.inputs import calibration_sets, registered_models
@@ -23,7 +25,11 @@ class Admitted:
 
 
 def admit(
-    sessions: sessionmaker[Session], spec: CompressionSpec, settings: Settings, caller: Caller
+    sessions: sessionmaker[Session],
+    spec: CompressionSpec,
+    settings: Settings,
+    caller: Caller,
+    looking: Callable[[str, SourcePolicy], Looked] = look,
 ) -> Admitted:
     """Check a spec against what is allowed and there now. It may take long: a model may have to be fetched.
 
@@ -32,15 +38,16 @@ def admit(
         spec: The job spec.
         settings: The operator's.
         caller: Whose job it will be: it may use its owner's texts and models.
+        looking: Finds and inspects the model.
 
     Raises:
         InputRefused: With every problem found.
     """
-    with db.session_scope(sessions) as session:
+    with db.statement_scope(sessions) as session:
         pinned = registered_models.pin(
             session, spec, caller.shared_owners, only_registered=settings.registered_models_only
         )
         uploads = calibration_sets.usable(session, spec, caller.owner)
-    found = preflight(pinned.spec, replace(source_policy(settings), uploads=uploads))
+    found = preflight(pinned.spec, replace(source_policy(settings), uploads=uploads), looking)
     registered_models.check_revision(pinned, found.facts)
     return Admitted(pinned.spec, found)

@@ -175,7 +175,8 @@ def named_in(spec: CompressionSpec) -> list[str]:
 
 def usable(session: Session, spec: CompressionSpec, owner: str) -> Mapping[str, UploadedText]:
     """Return the uploads that an owner's spec names and may use, without their bytes."""
-    rows = repository.usable_sets(session, named_in(spec), owner)
+    named = named_in(spec)
+    rows = repository.usable_sets(session, named, owner) if named else ()
     return {row.id: UploadedText(row.kind, row.size) for row in rows}
 
 

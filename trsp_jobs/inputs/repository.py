@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, or_, select
+from sqlalchemy import ARRAY, Boolean, Select, String, and_, any_, bindparam, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -29,8 +29,23 @@ def add_model(session: Session, values: dict[str, Any]) -> bool:
 
 def find_model(session: Session, reference: str, owners: Sequence[str] | None) -> RegisteredModel | None:
     """Return a registered model of some owners (None: of any) by its pinned reference."""
-    query = _of(select(RegisteredModel).where(RegisteredModel.reference == reference), owners)
-    return session.scalars(query.order_by(RegisteredModel.name).limit(1)).one_or_none()
+    asked = {"reference": reference, "anybody": owners is None, "owners": list(owners or ())}
+    return session.scalars(_BY_REFERENCE, asked).one_or_none()
+
+
+_BY_REFERENCE = (
+    select(RegisteredModel)
+    .where(
+        RegisteredModel.reference == bindparam("reference"),
+        or_(
+            bindparam("anybody", type_=Boolean),
+            RegisteredModel.owner == any_(bindparam("owners", type_=ARRAY(String))),
+        ),
+    )
+    .order_by(RegisteredModel.name)
+    .limit(1)
+)
+"""Made once: it is asked with every job that is submitted."""
 
 
 def _of(query: Select[RegisteredModel], owners: Sequence[str] | None) -> Select[RegisteredModel]:

@@ -21,9 +21,28 @@ def add_event(session: Session, job: Job, kind: str, data: Mapping[str, Any]) ->
     """Append an event with the job's next number; the job's row must be locked by this transaction."""
     job.last_event += 1
     job.version += 1
+    _write(session, job, kind, data)
+
+
+def _write(session: Session, job: Job, kind: str, data: Mapping[str, Any]) -> None:
     session.add(
         Event(job_id=job.id, sequence=job.last_event, attempt=job.attempt, kind=kind, data=dict(data))
     )
+
+
+def begin(session: Session, job: Job, reason: str) -> None:
+    """Store a new job with its first event."""
+    job.reason = reason[:_REASON_CHARACTERS]
+    job.last_event, job.version, job.attempt = 1, 2, 0
+    session.add(job)
+    session.flush()
+    tell(session, job, None)
+
+
+def tell(session: Session, job: Job, before: str | None) -> None:
+    """Leave the event of a change of status that stands in the row, and is counted there, already."""
+    _write(session, job, "status", {"from": before, "to": job.status, "reason": job.reason})
+    announce_job(session, job, Status(job.status), before)
 
 
 def move(session: Session, job: Job, status: Status, reason: str) -> None:

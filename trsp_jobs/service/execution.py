@@ -16,7 +16,7 @@ from trsp_jobs.leases import AttemptEnd, Claim, JobError, Orders, PublishedFile,
 from trsp_jobs.lifecycle import Status
 from trsp_jobs.log_pieces import Said
 from trsp_jobs.models import Artifact, Attempt, Job
-from trsp_jobs.service.changes import add_event, announce, end_attempt, move
+from trsp_jobs.service.changes import add_event, announce, end_attempt, move, tell
 from trsp_jobs.service.keys import may_start
 
 
@@ -48,13 +48,13 @@ def work_for_idle(session: Session, worker_id: str, offer: WorkerOffer) -> str |
 
 def claim(session: Session, job_id: str, *, owner: str, lease_seconds: float) -> Claim | None:
     """Take a queued job by one conditional UPDATE; None if it is not queued (any more), or may not run yet."""
-    if not may_start(session, repository.key_of(session, job_id)):
+    if not may_start(session, job_id):
         return None
     job = repository.take(session, job_id, owner, lease_seconds)
     if job is None:
         return None
     session.add(Attempt(job_id=job.id, number=job.attempt, owner=owner))
-    announce(session, job, Status.QUEUED, Status.STARTING, f"attempt {job.attempt} was taken by a worker")
+    tell(session, job, Status.QUEUED)
     session.flush()
     return Claim(job.id, job.attempt, owner, job.spec, job.fresh_after)
 

@@ -72,7 +72,8 @@ def find_key(session: Session, digest: str) -> FoundKey | None:
 
 def _caller(key: ApiKey) -> Caller:
     known = frozenset(scope for scope in Scope if scope in key.scopes)
-    return Caller(key.id, key.name, key.owner, known)
+    limited = key.max_queued is not None or key.max_stored_bytes is not None
+    return Caller(key.id, key.name, key.owner, known, limited)
 
 
 def get_key(session: Session, key_id: str, caller: Caller) -> ApiKey:
@@ -109,7 +110,7 @@ def revoke_key(session: Session, key_id: str, caller: Caller) -> None:
 
 
 def admit(session: Session, key_id: str | None) -> None:
-    """Refuse a further job if its key holds as much as it may; others wait until this one is counted.
+    """Refuse a further job if its key holds as much as it may; where that is limited, others wait until it is counted.
 
     Args:
         session: The transaction that will queue the job.
@@ -118,7 +119,7 @@ def admit(session: Session, key_id: str | None) -> None:
     Raises:
         QuotaExceeded: With the quota and what counts for it.
     """
-    key = None if key_id is None else key_repository.lock_key(session, key_id)
+    key = None if key_id is None else key_repository.lock_quotas(session, key_id)
     if key is None:
         return
     if key.max_queued is not None:
@@ -133,12 +134,10 @@ def admit(session: Session, key_id: str | None) -> None:
             raise QuotaExceeded(f"the key {key.name!r} has {stored} bytes stored; {limit}")
 
 
-def may_start(session: Session, key_id: str | None) -> bool:
-    """Tell whether a key may have one more job at work; others wait until this transaction has ended."""
-    if key_id is None:
-        return True
-    key = key_repository.lock_key(session, key_id)
-    return key is None or not key_repository.is_full(session, key.id)
+def may_start(session: Session, job_id: str) -> bool:
+    """Tell whether a job's key may have one more at work; where that is limited, others wait for the answer."""
+    key_id = key_repository.lock_limited(session, job_id)
+    return key_id is None or not key_repository.is_full(session, key_id)
 
 
 def usage(session: Session, caller: Caller) -> Sequence[Mapping[str, Any]]:

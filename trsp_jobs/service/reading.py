@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from trsp_jobs import job_list, key_repository, repository
+from trsp_jobs import job_list, repository
 from trsp_jobs.errors import ArtifactNotFound, JobNotFound
 from trsp_jobs.job_list import NEWEST, Cursor, JobFilter
 from trsp_jobs.lifecycle import Status
 from trsp_jobs.models import Artifact, Attempt, Event, Job, WorkerNode
 from trsp_jobs.paging import Page
+from trsp_jobs.standings import MOST_AHEAD, Standing, standings
 
 
 def get_job(session: Session, job_id: str) -> Job:
@@ -100,35 +101,30 @@ def waiting_reason(session: Session, job: Job) -> str:
 
 
 def waiting_reasons(session: Session, jobs: Sequence[Job]) -> list[str]:
-    """Return the reasons of several jobs; the workers are asked for once, and only if one waits."""
-    waits = any(job.status == Status.QUEUED for job in jobs)
-    workers = repository.list_workers(session) if waits else ()
-    return [_reason(session, job, workers) if job.status == Status.QUEUED else job.reason for job in jobs]
-
-
-def _serves(worker: WorkerNode, job: Job) -> bool:
-    return job.device_class == "any" or worker.device == "cuda"
+    """Return the reasons of several jobs; where one waits, the database is asked once for all that do."""
+    waiting = [job.id for job in jobs if job.status == Status.QUEUED]
+    found = standings(session, waiting) if waiting else {}
+    return [_reason(job, found[job.id]) if job.id in found else job.reason for job in jobs]
 
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def _reason(session: Session, job: Job, workers: Sequence[WorkerNode]) -> str:
-    if job.device_class == "cuda" and not any(worker.device == "cuda" for worker in workers):
+def _reason(job: Job, standing: Standing) -> str:
+    if job.device_class == "cuda" and not standing.gpu_workers:
         return "waiting: no GPU worker online"
-    if not workers:
+    if not standing.workers:
         return "waiting: no worker online"
-    largest = max(worker.memory_bytes for worker in workers if _serves(worker, job))
-    if job.memory_bytes is not None and job.memory_bytes > largest:
-        return f"waiting: needs {_gib(job.memory_bytes)}, the largest worker has {_gib(largest)}"
-    if job.key_id is not None and key_repository.is_full(session, job.key_id):
+    most = standing.most_gpu_memory if job.device_class == "cuda" else standing.most_memory
+    if job.memory_bytes is not None and most is not None and job.memory_bytes > most:
+        return f"waiting: needs {_gib(job.memory_bytes)}, the largest worker has {_gib(most)}"
+    if standing.held_back:
         return "waiting: its key has as many jobs at work as it may"
-    ahead = repository.count_ahead(session, job)
-    if ahead > repository.MOST_AHEAD:
-        return f"waiting: more than {repository.MOST_AHEAD} jobs ahead"
-    if ahead:
-        return f"waiting: {ahead} {'job' if ahead == 1 else 'jobs'} ahead"
-    if all(worker.current_job is not None for worker in workers):
+    if standing.ahead is None:
+        return f"waiting: more than {MOST_AHEAD} jobs ahead"
+    if standing.ahead:
+        return f"waiting: {standing.ahead} {'job' if standing.ahead == 1 else 'jobs'} ahead"
+    if not standing.idle_workers:
         return "waiting: next in line, every worker is busy"
     return "waiting: next in line" if job.rung_at else "waiting: the broker has not taken it yet"

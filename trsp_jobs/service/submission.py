@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from trsp_core.config import CompressionSpec
+from trsp_core.config import CompressionSpec, fingerprint_of
 from trsp_jobs import lifecycle, repository, slots
 from trsp_jobs.callers import OPERATOR, Caller
 from trsp_jobs.errors import Conflict, IllegalTransition, JobNotFound, VersionConflict
@@ -16,7 +16,7 @@ from trsp_jobs.ids import new_job_id
 from trsp_jobs.inputs import calibration_sets
 from trsp_jobs.lifecycle import FINAL, RETRYABLE, Status
 from trsp_jobs.models import Job
-from trsp_jobs.service.changes import announce, move
+from trsp_jobs.service.changes import begin, move
 from trsp_jobs.service.keys import admit
 from trsp_jobs.settings import Settings
 
@@ -58,11 +58,13 @@ def submit(
         QuotaExceeded: If the caller's key holds as much as it may.
         CalibrationRefused: If it names an uploaded text that its owner does not have (any more).
     """
-    admit(session, caller.key_id)
+    if caller.limited:
+        admit(session, caller.key_id)
+    data = spec.to_dict()
     job = Job(
         id=new_job_id(),
-        spec=spec.to_dict(),
-        fingerprint=spec.fingerprint(),
+        spec=data,
+        fingerprint=fingerprint_of(data),
         status=Status.QUEUED,
         labels=dict(labels or {}),
         priority=priority,
@@ -78,10 +80,8 @@ def submit(
         schedule_id=schedule_id,
         memory_bytes=memory_bytes,
     )
-    session.add(job)
-    session.flush()
+    begin(session, job, "submitted; waits for a worker")
     calibration_sets.record_uses(session, job, spec)
-    announce(session, job, None, Status.QUEUED, "submitted; waits for a worker")
     session.flush()
     return job
 

@@ -10,7 +10,7 @@ from alembic import op
 
 from migrations.online import add_index, drop_index
 
-revision = "0006"
+revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
@@ -27,7 +27,13 @@ _INDEXES: dict[str, Columns] = {
     "ix_jobs_finished_at_id": [_ENDED, "id"],
     "ix_jobs_status_created_at_id": ["status", "created_at", "id"],
     "ix_jobs_model_created_at_id": [_MODEL, "created_at", "id"],
-    "ix_jobs_owner_id": ["owner", "id"],
+    "ix_jobs_status_priority_id": ["status", "priority", "id"],
+    "ix_jobs_status_finished_at_id": ["status", _ENDED, "id"],
+    "ix_jobs_owner_created_at_id": ["owner", "created_at", "id"],
+    "ix_jobs_owner_priority_id": ["owner", "priority", "id"],
+    "ix_jobs_owner_finished_at_id": ["owner", _ENDED, "id"],
+    "ix_jobs_owner_status_created_at_id": ["owner", "status", "created_at", "id"],
+    "ix_jobs_owner_model_created_at_id": ["owner", _MODEL, "created_at", "id"],
     "ix_jobs_key_id_status": ["key_id", "status"],
 }
 _FORMER: dict[str, Columns] = {"ix_jobs_model": [_MODEL, "id"], "ix_jobs_status_id": ["status", "id"]}
@@ -39,9 +45,9 @@ def upgrade() -> None:
         for name, columns in _INDEXES.items():
             add_index(name, "jobs", columns)
         add_index(
-            "ix_jobs_schedule",
+            "ix_jobs_schedule_created_at_id",
             "jobs",
-            ["schedule_id", "id"],
+            ["schedule_id", "created_at", "id"],
             postgresql_where=sa.text("schedule_id IS NOT NULL"),
         )
         for name in _FORMER:
@@ -62,7 +68,7 @@ def downgrade() -> None:
     with op.get_context().autocommit_block():
         for name, columns in _FORMER.items():
             add_index(name, "jobs", columns)
-        for name in (*_INDEXES, "ix_jobs_schedule"):
+        for name in (*_INDEXES, "ix_jobs_schedule_created_at_id"):
             drop_index(name, "jobs")
     op.drop_column("jobs", "files_removed_at")
     op.drop_column("jobs", "memory_bytes")

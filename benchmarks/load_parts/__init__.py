@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/load.py`, one for each limit."""

@@ -6,7 +6,7 @@ Files are streamed, never held in memory as a whole. A put is seen completely or
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -143,10 +143,14 @@ class ArtifactStore:
     def delete(self, prefix: str) -> int:
         """Remove the folder `prefix` with all files in it; return how many there were."""
         paths = [item.path for item in self.list(prefix)]
-        with _translated(prefix):
-            if paths:
-                obstore.delete(self._store, paths)
+        self.remove(paths)
         return len(paths)
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove files by the paths that `list` gave."""
+        if paths:
+            with _translated(paths[0]):
+                obstore.delete(self._store, [*paths])
 
 
 class _Hashing:

@@ -28,7 +28,7 @@ from worker.lease_keeper import LeaseKeeper
 from worker.log_feed import LogFeed
 from worker.persistence import pauses, persist
 from worker.process import Child, s3_credentials
-from worker.publisher import publish_files, publish_logs, publish_results
+from worker.publisher import publish_files, publish_logs, publish_results, remove_leftovers
 from worker.scratch import Scratch
 from worker.staging import fetch, find_uploads
 
@@ -273,10 +273,7 @@ class AttemptRun:
         following = pauses()
         while True:
             try:
-                publish_logs(self._place.store, self._scratch, self._claim.job_id)
-                return publish_results(
-                    self._place.store, self._scratch, self._claim.job_id, self._claim.attempt
-                )
+                return self._publish()
             except StoreUnavailable as error:
                 log.warning("the store does not answer; tries again", error=str(error))
                 self._explain("the work is done; the artifact store does not answer, storing is tried again")
@@ -287,6 +284,16 @@ class AttemptRun:
                 raise IllegalTransition("canceling", "succeed")
             if stop is Stop.SHUTDOWN:
                 return None
+
+    def _publish(self) -> list[PublishedFile]:
+        """Store the result's files and the logs, and remove what earlier attempts had stored of theirs."""
+        store, job_id, attempt = self._place.store, self._claim.job_id, self._claim.attempt
+        publish_logs(store, self._scratch, job_id)
+        files = publish_results(store, self._scratch, job_id, attempt)
+        rows = persist(self._place.sessions, partial(service.list_artifacts, job_id=job_id))
+        published = {f"jobs/{job_id}/attempts/{attempt}/{item.path}" for item in files}
+        remove_leftovers(store, job_id, published | {row.store_path for row in rows})
+        return files
 
     def _wait(self, keeper: LeaseKeeper, seconds: float, *, ignored: Stop | None = None) -> Stop | None:
         """Wait, but not when there is a reason to stop; a deadline is none once the work is done."""

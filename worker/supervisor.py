@@ -45,7 +45,6 @@ class Supervisor:
             log.info("claimed")
             outcome = AttemptRun(self._place, claim).run()
             log.info("ended", outcome=outcome)
-            self._report_idle()
             return outcome
 
     def _claim(self, rung: str) -> Claim | None:
@@ -61,10 +60,3 @@ class Supervisor:
                 if claim is not None:
                     service.set_current_job(session, self._worker_id, claim.job_id)
                     return claim
-
-    def _report_idle(self) -> None:
-        try:
-            with db.session_scope(self._place.sessions) as session:
-                service.set_current_job(session, self._worker_id, None)
-        except db.OUTAGES as error:
-            log.warning("could not report that it is idle", error=type(error).__name__)

@@ -54,7 +54,7 @@ def lock_expired(session: Session) -> Sequence[Job]:
 
 def lock_overdue(session: Session) -> Sequence[Job]:
     """Return queued jobs whose queue deadline or run deadline has passed, locked."""
-    waited = func.extract("epoch", func.now() - Job.created_at)
+    waited = func.extract("epoch", func.now() - Job.queued_at)
     ran = func.extract("epoch", func.now() - Job.started_at)
     late = or_(and_(Job.started_at.is_(None), waited > Job.queue_deadline), ran > Job.run_deadline)
     query = select(Job).where(Job.status == Status.QUEUED, late).order_by(Job.id).limit(BATCH)

@@ -326,7 +326,7 @@ def test_queue_deadlines_end_jobs_that_wait_too_long(sessions: Sessions, submit:
     patient, hasty = submit(queue_deadline=1000), submit(queue_deadline=10)
     assert do(sessions, service.time_out_queued) == []
     with db.session_scope(sessions) as session:
-        session.execute(update(Job).values(created_at=func.now() - timedelta(seconds=60)))
+        session.execute(update(Job).values(queued_at=func.now() - timedelta(seconds=60)))
     assert do(sessions, service.time_out_queued) == [hasty]
     assert read(sessions, hasty).status == Status.TIMED_OUT
     assert read(sessions, patient).status == Status.QUEUED

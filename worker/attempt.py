@@ -20,10 +20,10 @@ from trsp_core.sources import UploadedText
 from trsp_jobs import db, service
 from trsp_jobs.errors import IllegalTransition, LeaseLost, StoreUnavailable
 from trsp_jobs.leases import AttemptEnd, Claim, JobError, PublishedFile
-from trsp_jobs.logs import AttemptLog, local_log
+from trsp_jobs.logs import AttemptLog, last_words, local_log
 from trsp_jobs.settings import Settings, source_policy
 from trsp_jobs.storage import ArtifactStore
-from worker.ending import Ending, Outcome, Stop, judge, out_of_memory_kills
+from worker.ending import Ending, Outcome, Scene, Stop, judge, out_of_memory_kills
 from worker.lease_keeper import LeaseKeeper
 from worker.log_feed import LogFeed
 from worker.persistence import pauses, persist
@@ -87,7 +87,7 @@ class AttemptRun:
         try:
             uploads = self._fetch_uploads(keeper)
             if isinstance(uploads, Stop):
-                return judge(AttemptEnd(), uploads, None, out_of_memory=False)
+                return judge(AttemptEnd(), uploads)
             return self._run_child(keeper, uploads)
         except CalibrationRefused as error:
             problems = tuple(problem.to_dict() for problem in error.problems)
@@ -142,7 +142,12 @@ class AttemptRun:
         while self._write_news(child):
             continue
         end = AttemptEnd(child.exit_code, child.peak_rss_bytes, self._scratch.checkpoint())
-        return judge(end, stop, child.inbox.error, out_of_memory=out_of_memory_kills() != killed_before)
+        scene = Scene(
+            killed=out_of_memory_kills() != killed_before,
+            last_words=last_words(self._log),
+            memory_limit=settings.child_memory_bytes,
+        )
+        return judge(end, stop, child.inbox.error, scene)
 
     def _request(self, uploads: Mapping[str, UploadedText], fetched: Mapping[str, str]) -> Mapping[str, Any]:
         """Return what the next process is to do; `fetched` is what another has downloaded for it."""

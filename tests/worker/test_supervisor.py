@@ -24,6 +24,7 @@ from trsp_jobs.models import Job
 from trsp_jobs.settings import Settings
 from trsp_jobs.storage import open_store
 from worker.ending import Outcome
+from worker.publisher import remove_leftovers
 from worker.scratch import Scratch
 
 pytestmark = pytest.mark.integration
@@ -347,6 +348,30 @@ def test_while_the_store_is_away_the_job_is_finalizing_and_then_succeeds(
     thread.join(60)
     assert bench.job(job_id).status == "succeeded"
     assert len(bench.artifacts(job_id)) == 4
+
+
+def test_what_broken_off_attempts_had_stored_is_removed_and_their_logs_stay(
+    bench: Bench, tmp_path: Path
+) -> None:
+    job_id = bench.submit("crash_once", steps=2)
+    assert bench.run(job_id) is Outcome.CRASHED
+    half = tmp_path / "half"
+    half.write_bytes(b"half")
+    for path in ("attempts/1/model/model.safetensors", "attempts/2/old.bin"):
+        bench.store.put_file(f"jobs/{job_id}/{path}", half)
+    assert bench.run(job_id) is Outcome.DONE
+    rows = {item.store_path for item in bench.artifacts(job_id).values()}
+    assert {item.path for item in bench.store.list(f"jobs/{job_id}")} == rows | {stored_log(job_id, 1)}
+
+
+def test_files_that_a_row_names_stay_until_the_result_takes_their_place(bench: Bench) -> None:
+    job_id = bench.submit("slow_plan", steps=2000, run_deadline=1)
+    assert bench.run(job_id) is Outcome.TIMED_OUT
+    kept = {item.store_path for item in bench.artifacts(job_id).values()}
+    with db.session_scope(bench.sessions) as session:
+        rows = service.list_artifacts(session, job_id)
+    remove_leftovers(bench.store, job_id, {row.store_path for row in rows})
+    assert {item.path for item in bench.store.list(f"jobs/{job_id}")} == kept
 
 
 def test_a_job_that_waits_for_the_store_can_be_canceled(bench: Bench, tmp_path: Path) -> None:

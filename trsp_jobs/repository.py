@@ -60,7 +60,7 @@ def lock_expired(session: Session) -> Sequence[Job]:
 
 def lock_overdue(session: Session) -> Sequence[Job]:
     """Return queued jobs whose queue deadline or run deadline has passed, locked."""
-    waited = func.extract("epoch", func.now() - Job.created_at)
+    waited = func.extract("epoch", func.now() - Job.queued_at)
     ran = func.extract("epoch", func.now() - Job.started_at)
     late = or_(and_(Job.started_at.is_(None), waited > Job.queue_deadline), ran > Job.run_deadline)
     query = select(Job).where(Job.status == Status.QUEUED, late).order_by(Job.id).limit(BATCH)
@@ -257,9 +257,15 @@ def save_worker(session: Session, values: dict[str, Any], seconds: float) -> Non
     session.execute(query.on_conflict_do_update(index_elements=["id"], set_=seen))
 
 
-def assign_worker(session: Session, worker_id: str, job_id: str | None) -> None:
+def assign_worker(session: Session, worker_id: str, job_id: str) -> None:
     """Note what a worker works on; a worker without a row is passed over."""
     query = update(WorkerNode).where(WorkerNode.id == worker_id).values(current_job=job_id)
+    session.execute(query, execution_options={"synchronize_session": False})
+
+
+def release_workers(session: Session, job_id: str) -> None:
+    """Note that no worker works on a job any more."""
+    query = update(WorkerNode).where(WorkerNode.current_job == job_id).values(current_job=None)
     session.execute(query, execution_options={"synchronize_session": False})
 
 

@@ -105,8 +105,9 @@ class Settings(BaseSettings):
         3, description="Attempts that may end in a crash or a lost worker before the job fails.", ge=1
     )
     cancel_grace_seconds: float = Field(
-        10,
-        description="Time from the polite stop signal to the hard one, seconds; a training step fits in.",
+        3,
+        description="Time from the polite stop signal to the hard one, seconds. With the second in which a worker "
+        "hears of a cancel, a process is gone within five; what is lost are the steps since its last checkpoint.",
         ge=0,
     )
     worker_device: Literal["auto", "cpu", "cuda"] = Field(

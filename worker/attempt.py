@@ -20,16 +20,16 @@ from trsp_core.sources import UploadedText
 from trsp_jobs import db, service
 from trsp_jobs.errors import IllegalTransition, LeaseLost, StoreUnavailable
 from trsp_jobs.leases import AttemptEnd, Claim, JobError, PublishedFile
-from trsp_jobs.logs import AttemptLog, local_log
+from trsp_jobs.logs import AttemptLog, last_words, local_log
 from trsp_jobs.settings import Settings, source_policy
 from trsp_jobs.storage import ArtifactStore
 from worker import checkpoints
-from worker.ending import EXIT_CANCELED, Ending, Outcome, Stop, judge, out_of_memory_kills
+from worker.ending import EXIT_CANCELED, Ending, Outcome, Scene, Stop, judge, out_of_memory_kills
 from worker.lease_keeper import LeaseKeeper
 from worker.log_feed import LogFeed
 from worker.persistence import pauses, persist
 from worker.process import Child, s3_credentials
-from worker.publisher import publish_files, publish_logs, publish_results
+from worker.publisher import publish_files, publish_logs, publish_results, remove_leftovers
 from worker.scratch import Scratch
 from worker.staging import fetch, find_uploads
 
@@ -90,10 +90,10 @@ class AttemptRun:
         try:
             uploads = self._fetch(keeper, "the uploaded text", self._uploads())
             if isinstance(uploads, Stop):
-                return judge(AttemptEnd(), uploads, None, out_of_memory=False)
+                return judge(AttemptEnd(), uploads)
             restored = self._fetch(keeper, "the checkpoint", self._checkpoint())
             if isinstance(restored, Stop):
-                return judge(AttemptEnd(), restored, None, out_of_memory=False)
+                return judge(AttemptEnd(), restored)
             return self._run_child(keeper, uploads)
         except CalibrationRefused as error:
             problems = tuple(problem.to_dict() for problem in error.problems)
@@ -161,7 +161,12 @@ class AttemptRun:
         while self._write_news(child):
             continue
         end = AttemptEnd(child.exit_code, child.peak_rss_bytes, self._scratch.checkpoint())
-        return judge(end, stop, child.inbox.error, out_of_memory=out_of_memory_kills() != killed_before)
+        scene = Scene(
+            killed=out_of_memory_kills() != killed_before,
+            last_words=last_words(self._log),
+            memory_limit=settings.child_memory_bytes,
+        )
+        return judge(end, stop, child.inbox.error, scene)
 
     def _request(self, uploads: Mapping[str, UploadedText], fetched: Mapping[str, str]) -> Mapping[str, Any]:
         """Return what the next process is to do; `fetched` is what another has downloaded for it."""
@@ -308,10 +313,7 @@ class AttemptRun:
         following = pauses()
         while True:
             try:
-                publish_logs(self._place.store, self._scratch, self._claim.job_id)
-                return publish_results(
-                    self._place.store, self._scratch, self._claim.job_id, self._claim.attempt
-                )
+                return self._publish()
             except StoreUnavailable as error:
                 log.warning("the store does not answer; tries again", error=str(error))
                 self._explain("the work is done; the artifact store does not answer, storing is tried again")
@@ -322,6 +324,16 @@ class AttemptRun:
                 raise IllegalTransition("canceling", "succeed")
             if stop is Stop.SHUTDOWN:
                 return None
+
+    def _publish(self) -> list[PublishedFile]:
+        """Store the result's files and the logs, and remove what earlier attempts had stored of theirs."""
+        store, job_id, attempt = self._place.store, self._claim.job_id, self._claim.attempt
+        publish_logs(store, self._scratch, job_id)
+        files = publish_results(store, self._scratch, job_id, attempt)
+        rows = persist(self._place.sessions, partial(service.list_artifacts, job_id=job_id))
+        published = {f"jobs/{job_id}/attempts/{attempt}/{item.path}" for item in files}
+        remove_leftovers(store, job_id, published | {row.store_path for row in rows})
+        return files
 
     def _wait(self, keeper: LeaseKeeper, seconds: float, *, ignored: Stop | None = None) -> Stop | None:
         """Wait, but not when there is a reason to stop; a deadline is none once the work is done."""

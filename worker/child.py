@@ -20,6 +20,7 @@ from typing import Any
 
 from trsp_core.errors import Cancelled, InputRefused, OutOfMemory, TrspError
 from trsp_core.progress import Progress
+from trsp_core.scarcity import wants_memory
 from trsp_core.sources.policy import SourcePolicy, UploadedText
 from worker.ending import EXIT_CANCELED, EXIT_CRASHED, EXIT_DONE, EXIT_FAILED, EXIT_REFUSED
 
@@ -65,12 +66,11 @@ def main(arguments: Sequence[str], action: Action) -> int:
         traceback.print_exc()
         pipe.error(error.code, str(error))
         return EXIT_FAILED
-    except MemoryError:
-        traceback.print_exc()
-        pipe.error(OutOfMemory.code, "the process ran out of memory")
-        return EXIT_FAILED
     except Exception as error:
         traceback.print_exc()
+        if wants_memory(error):
+            pipe.error(OutOfMemory.code, f"the process ran out of memory ({type(error).__name__}: {error})")
+            return EXIT_FAILED
         pipe.error("internal_error", f"{type(error).__name__}: {error}")
         return EXIT_CRASHED
     return EXIT_DONE

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from trsp_core.scarcity import speaks_of_memory
 from trsp_jobs.leases import AttemptEnd, JobError
 
 EXIT_DONE = 0
@@ -16,13 +17,11 @@ EXIT_REFUSED = 2
 EXIT_CRASHED = 70
 EXIT_CANCELED = 130
 
-_MEMORY_ADVICE = (
-    "use fewer calibration sequences, a shorter sequence_length, dtype bfloat16 on CUDA, or trainable lora; "
-    "or give the worker more memory"
-)
-_AGAIN = frozenset({"out_of_memory", "storage_full", "internal_error"})
+OUT_OF_MEMORY = "out_of_memory"
+_AGAIN = frozenset({OUT_OF_MEMORY, "storage_full", "internal_error"})
 _ADVICE: Mapping[str, str] = {
-    "out_of_memory": _MEMORY_ADVICE,
+    OUT_OF_MEMORY: "use fewer calibration sequences, a shorter sequence_length, dtype bfloat16 on CUDA, or "
+    "trainable lora; or give the worker more memory",
     "storage_full": "make room in the worker's data folder",
     "numerical_failure": "use a smaller learning_rate or dtype float32",
     "target_out_of_reach": "ask for what the message says can be reached, or take another method",
@@ -68,42 +67,72 @@ _STOPPED: Mapping[Stop, Outcome] = {
 }
 
 
-def judge(end: AttemptEnd, stop: Stop | None, said: JobError | None, *, out_of_memory: bool) -> Ending:
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What else was seen where a process ended.
+
+    Attributes:
+        killed: Whether the kernel killed some process for want of memory meanwhile.
+        last_words: The end of its output.
+        memory_limit: Bytes of address space that it was allowed; None without a limit.
+    """
+
+    killed: bool = False
+    last_words: str = ""
+    memory_limit: int | None = None
+
+
+def judge(end: AttemptEnd, stop: Stop | None, said: JobError | None = None, scene: Scene = Scene()) -> Ending:
     """Decide how an attempt ended.
 
     Args:
         end: What was seen of the process; its exit code is known.
         stop: Why the supervisor stopped it; None if it ended by itself.
         said: The error that the child reported.
-        out_of_memory: Whether the kernel killed some process for want of memory meanwhile.
+        scene: What else was seen.
     """
     if stop in (Stop.LEASE_LOST, Stop.CANCEL):
         return Ending(_STOPPED[stop], end)
     if end.exit_code == EXIT_DONE:
         return Ending(Outcome.DONE, end)
     if end.exit_code in (EXIT_REFUSED, EXIT_FAILED, EXIT_CRASHED) and said is not None:
-        return _reported(end, said)
+        return _reported(end, said, scene)
     if stop is not None:
         return Ending(_STOPPED[stop], end)
-    return Ending(Outcome.CRASHED, end, _crash(end.exit_code, out_of_memory))
+    return Ending(Outcome.CRASHED, end, _crash(end.exit_code, scene))
 
 
-def _reported(end: AttemptEnd, said: JobError) -> Ending:
-    advice = said.suggestion or _ADVICE.get(said.code)
+def _reported(end: AttemptEnd, said: JobError, scene: Scene) -> Ending:
+    advice = said.suggestion or _advice(said.code, scene)
     error = JobError(said.code, said.message, said.problems, advice)
     again = end.exit_code != EXIT_REFUSED and said.code in _AGAIN
     return Ending(Outcome.CRASHED if again else Outcome.FAILED, end, error)
 
 
-def _crash(exit_code: int | None, out_of_memory: bool) -> JobError:
+def _crash(exit_code: int | None, scene: Scene) -> JobError:
     if exit_code == -signal.SIGKILL:
-        sure = "for lack of memory" if out_of_memory else "most likely for lack of memory"
-        return JobError("out_of_memory", f"the kernel killed the process, {sure}", suggestion=_MEMORY_ADVICE)
+        sure = "for lack of memory" if scene.killed else "most likely for lack of memory"
+        return _memory_error(f"the kernel killed the process, {sure}", scene)
     if exit_code is not None and exit_code < 0:
         message = f"the process was ended by {signal.Signals(-exit_code).name}"
     else:
         message = f"the process ended with code {exit_code} and said nothing"
+    telling = [line for line in scene.last_words.splitlines() if speaks_of_memory(line)]
+    if telling:
+        return _memory_error(f"{message} after it got no memory: {telling[0].strip()[:200]}", scene)
     return JobError("crashed", message, suggestion=_ADVICE["internal_error"])
+
+
+def _memory_error(message: str, scene: Scene) -> JobError:
+    return JobError(OUT_OF_MEMORY, message, suggestion=_advice(OUT_OF_MEMORY, scene))
+
+
+def _advice(code: str, scene: Scene) -> str | None:
+    """Return what helps; of memory also which limit the operator has set."""
+    advice = _ADVICE.get(code)
+    if code != OUT_OF_MEMORY or scene.memory_limit is None:
+        return advice
+    return f"{advice}: its limit is TRSP_CHILD_MEMORY_BYTES={scene.memory_limit}"
 
 
 def out_of_memory_kills(events: Path = Path("/sys/fs/cgroup/memory.events")) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from trsp_jobs.errors import StoreUnavailable
@@ -54,6 +54,16 @@ def publish_files(
     named = [(path.relative_to(scratch.out).as_posix(), path) for path in files]
     named += [(LOG_NAME, path) for number, path in scratch.logs() if number == attempt]
     return [publish_file(store, folder, name, path) for name, path in named]
+
+
+def remove_leftovers(store: ArtifactStore, job_id: str, kept: Collection[str]) -> None:
+    """Remove what broken-off attempts at a job have left in the store: all but its logs and the files `kept`.
+
+    Raises:
+        StoreUnavailable: If the store does not answer.
+    """
+    found = [item.path for item in store.list(f"jobs/{job_id}/attempts")]
+    store.delete_files([path for path in found if path not in kept and not path.endswith(f"/{LOG_NAME}")])
 
 
 def publish_logs(store: ArtifactStore, scratch: Scratch, job_id: str) -> list[int]:

@@ -46,7 +46,6 @@ class Supervisor:
             log.info("claimed")
             outcome = AttemptRun(self._place, claim).run()
             log.info("ended", outcome=outcome)
-            self._report_idle()
             return outcome
 
     def left_to_others(self) -> str | None:
@@ -65,10 +64,3 @@ class Supervisor:
             offer=self._offer,
             lease_seconds=self._place.settings.lease_seconds,
         )
-
-    def _report_idle(self) -> None:
-        try:
-            with db.session_scope(self._place.sessions) as session:
-                service.set_current_job(session, self._worker_id, None)
-        except db.OUTAGES as error:
-            log.warning("could not report that it is idle", error=type(error).__name__)

@@ -45,6 +45,10 @@ class Stack(Bench):
             "TRSP_FILE_ROOTS": os.pathsep.join(map(str, settings.file_roots)),
             "OMP_NUM_THREADS": "1",
         }
+        if settings.secret is not None and settings.api_key is not None:
+            own["TRSP_SECRET"] = settings.secret.get_secret_value()
+            own["TRSP_API_KEY"] = settings.api_key.get_secret_value()
+            own["TRSP_PORT"] = str(settings.port)
         secret = settings.s3_secret_access_key
         if secret is not None:
             own["TRSP_S3_ENDPOINT"] = str(settings.s3_endpoint)

@@ -327,10 +327,38 @@ def test_queue_deadlines_end_jobs_that_wait_too_long(sessions: Sessions, submit:
     patient, hasty = submit(queue_deadline=1000), submit(queue_deadline=10)
     assert do(sessions, service.time_out_queued) == []
     with db.session_scope(sessions) as session:
-        session.execute(update(Job).values(created_at=func.now() - timedelta(seconds=60)))
+        session.execute(update(Job).values(queued_at=func.now() - timedelta(seconds=60)))
     assert do(sessions, service.time_out_queued) == [hasty]
     assert read(sessions, hasty).status == Status.TIMED_OUT
     assert read(sessions, patient).status == Status.QUEUED
+
+
+def test_a_retried_job_may_wait_anew(sessions: Sessions, submit: Any) -> None:
+    job_id = submit(queue_deadline=10)
+    with db.session_scope(sessions) as session:
+        long_ago = func.now() - timedelta(seconds=60)
+        session.execute(update(Job).values(created_at=long_ago, queued_at=long_ago))
+    assert do(sessions, service.time_out_queued) == [job_id]
+    do(sessions, service.retry, job_id)
+    assert do(sessions, service.time_out_queued) == []
+
+
+@pytest.mark.parametrize("ending", ["expired", "failed", "handed over"])
+def test_a_worker_is_idle_once_its_job_is_not_at_work_any_more(
+    sessions: Sessions, submit: Any, claimed: Any, ending: str
+) -> None:
+    claim = claimed(submit(), owner="w1/1")
+    for name in ("w1", "w2"):
+        see(sessions, name)
+        do(sessions, service.set_current_job, name, claim.job_id if name == "w1" else submit())
+    if ending == "expired":
+        expire(sessions, claim.job_id)
+        do(sessions, service.expire_leases)
+    elif ending == "failed":
+        do(sessions, service.fail, claim, CRASH, retryable=False)
+    else:
+        do(sessions, service.hand_over, claim)
+    assert [worker.current_job is None for worker in do(sessions, service.list_workers)] == [True, False]
 
 
 def test_progress_never_falls(sessions: Sessions, submit: Any, claimed: Any) -> None:

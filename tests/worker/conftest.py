@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -32,6 +33,11 @@ def stub_spec(behavior: str, steps: int = 4) -> CompressionSpec:
     )
 
 
+def gone(pid: int) -> bool:
+    """Whether a process has ended; its parent may still have to hear of it."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 @dataclass
 class Bench:
     """A supervisor on real PostgreSQL with the stub child, and everything to look at."""
@@ -41,6 +47,7 @@ class Bench:
     store: ArtifactStore
     draining: threading.Event = field(default_factory=threading.Event)
     offer: WorkerOffer = WorkerOffer("cpu", 2**40)
+    started: list[threading.Thread] = field(default_factory=list)
 
     def submit(self, behavior: str, steps: int = 4, **options: Any) -> str:
         with db.session_scope(self.sessions) as session:
@@ -54,10 +61,19 @@ class Bench:
     def run(self, job_id: str) -> Outcome | None:
         return self.supervisor().run(job_id)
 
-    def start(self, job_id: str) -> threading.Thread:
-        thread = threading.Thread(target=self.run, args=(job_id,), daemon=True)
+    def start(self, job_id: str, command: Sequence[str] = STUB) -> threading.Thread:
+        supervisor = self.supervisor(command=command)
+        thread = threading.Thread(target=supervisor.run, args=(job_id,), daemon=True)
         thread.start()
+        self.started.append(thread)
         return thread
+
+    def end(self) -> None:
+        """Let no supervisor or child outlive the test, however it ended."""
+        self.draining.set()
+        for thread in self.started:
+            thread.join(30)
+            assert not thread.is_alive(), "a supervisor is still at work"
 
     def job(self, job_id: str) -> Job:
         with db.session_scope(self.sessions) as session:
@@ -75,14 +91,14 @@ class Bench:
         with db.session_scope(self.sessions) as session:
             return {item.path: item for item in service.list_artifacts(session, job_id)}
 
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 15) -> Any:
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < deadline, "waited in vain"
             time.sleep(0.03)
         return found
 
-    def wait_for_status(self, job_id: str, *statuses: str, seconds: float = 15) -> Job:
+    def wait_for_status(self, job_id: str, *statuses: str, seconds: float = 60) -> Job:
         self.wait_for(lambda: self.job(job_id).status in statuses, seconds)
         return self.job(job_id)
 
@@ -121,4 +137,4 @@ def worker_settings(postgres_url: str, tmp_path: Path) -> Settings:
 def bench(worker_settings: Settings, sessions: sessionmaker[Session]) -> Iterator[Bench]:
     bench = Bench(worker_settings, sessions, open_store(worker_settings.store_url))
     yield bench
-    bench.draining.set()
+    bench.end()

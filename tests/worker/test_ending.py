@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trsp_jobs.leases import AttemptEnd, JobError
-from worker.ending import Ending, Outcome, Stop, judge, out_of_memory_kills
+from worker.ending import Ending, Outcome, Scene, Stop, judge, out_of_memory_kills
 
 SAID = JobError("model_refused", "no")
 
@@ -14,7 +14,7 @@ SAID = JobError("model_refused", "no")
 def ending(
     code: int | None, stop: Stop | None = None, said: JobError | None = None, out_of_memory: bool = False
 ) -> Ending:
-    return judge(AttemptEnd(code), stop, said, out_of_memory=out_of_memory)
+    return judge(AttemptEnd(code), stop, said, Scene(killed=out_of_memory))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,15 @@ def test_other_signals_are_named() -> None:
     error = ending(-signal.SIGSEGV).error
     assert error is not None
     assert "SIGSEGV" in error.message
+
+
+def test_last_words_tell_want_of_memory_and_the_limit_is_said() -> None:
+    scene = Scene(last_words="step 3\nmemory allocation of 12 bytes failed\n", memory_limit=1000)
+    error = judge(AttemptEnd(-signal.SIGABRT), None, None, scene).error
+    assert error is not None
+    assert error.code == "out_of_memory"
+    assert error.message.endswith("it got no memory: memory allocation of 12 bytes failed")
+    assert str(error.suggestion).endswith("TRSP_CHILD_MEMORY_BYTES=1000")
 
 
 def test_advice_is_added_where_the_child_gave_none() -> None:

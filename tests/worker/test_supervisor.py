@@ -17,13 +17,14 @@ import pytest
 from sqlalchemy import func, update
 
 from tests.servers import Postgres
-from tests.worker.conftest import Bench
+from tests.worker.conftest import Bench, gone
 from trsp_jobs import db, log_pieces, service
 from trsp_jobs.logs import held_log, read_stored, stored_log
 from trsp_jobs.models import Job
 from trsp_jobs.settings import Settings
 from trsp_jobs.storage import open_store
 from worker.ending import Outcome
+from worker.publisher import remove_leftovers
 from worker.scratch import Scratch
 
 pytestmark = pytest.mark.integration
@@ -35,10 +36,6 @@ def numbers(bench: Bench, job_id: str) -> list[int]:
 
 def statuses(bench: Bench, job_id: str) -> list[str]:
     return [event.data["to"] for event in bench.events(job_id) if event.kind == "status"]
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_the_happy_path(bench: Bench) -> None:
@@ -327,9 +324,9 @@ def test_while_the_database_is_away_the_work_goes_on_and_the_result_is_held(
     bench.wait_for_status(job_id, "running")
     with postgres.outage():
         time.sleep(bench.settings.lease_seconds + 1)
+        bench.wait_for((bench.scratch(job_id) / "out" / "report.json").exists)
         assert thread.is_alive()
-        assert (bench.scratch(job_id) / "out" / "report.json").exists()
-    thread.join(15)
+    thread.join(60)
     job = bench.job(job_id)
     assert (job.status, job.attempt) == ("succeeded", 1)
     assert numbers(bench, job_id) == list(range(1, job.last_event + 1))
@@ -348,9 +345,33 @@ def test_while_the_store_is_away_the_job_is_finalizing_and_then_succeeds(
         assert service.expire_leases(session) == []
     assert bench.job(job_id).status == "finalizing"
     obstacle.unlink()
-    thread.join(15)
+    thread.join(60)
     assert bench.job(job_id).status == "succeeded"
     assert len(bench.artifacts(job_id)) == 4
+
+
+def test_what_broken_off_attempts_had_stored_is_removed_and_their_logs_stay(
+    bench: Bench, tmp_path: Path
+) -> None:
+    job_id = bench.submit("crash_once", steps=2)
+    assert bench.run(job_id) is Outcome.CRASHED
+    half = tmp_path / "half"
+    half.write_bytes(b"half")
+    for path in ("attempts/1/model/model.safetensors", "attempts/2/old.bin"):
+        bench.store.put_file(f"jobs/{job_id}/{path}", half)
+    assert bench.run(job_id) is Outcome.DONE
+    rows = {item.store_path for item in bench.artifacts(job_id).values()}
+    assert {item.path for item in bench.store.list(f"jobs/{job_id}")} == rows | {stored_log(job_id, 1)}
+
+
+def test_files_that_a_row_names_stay_until_the_result_takes_their_place(bench: Bench) -> None:
+    job_id = bench.submit("slow_plan", steps=2000, run_deadline=1)
+    assert bench.run(job_id) is Outcome.TIMED_OUT
+    kept = {item.store_path for item in bench.artifacts(job_id).values()}
+    with db.session_scope(bench.sessions) as session:
+        rows = service.list_artifacts(session, job_id)
+    remove_leftovers(bench.store, job_id, {row.store_path for row in rows})
+    assert {item.path for item in bench.store.list(f"jobs/{job_id}")} == kept
 
 
 def test_a_job_that_waits_for_the_store_can_be_canceled(bench: Bench, tmp_path: Path) -> None:
@@ -359,7 +380,7 @@ def test_a_job_that_waits_for_the_store_can_be_canceled(bench: Bench, tmp_path: 
     thread = bench.start(job_id)
     bench.wait_for_status(job_id, "finalizing")
     bench.cancel(job_id)
-    thread.join(15)
+    thread.join(60)
     assert bench.job(job_id).status == "canceled"
     assert bench.artifacts(job_id) == {}
 

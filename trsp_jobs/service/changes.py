@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from trsp_jobs import lifecycle
+from trsp_jobs import lifecycle, repository
 from trsp_jobs.leases import AttemptEnd
 from trsp_jobs.lifecycle import ACTIVE, FINAL, Status
 from trsp_jobs.models import Attempt, Event, Job
@@ -56,6 +56,7 @@ def move(session: Session, job: Job, status: Status, reason: str) -> None:
     job.status = status
     if status not in ACTIVE:
         job.lease_owner = job.lease_until = job.eta_seconds = None
+        repository.release_workers(session, job.id)
     if status in FINAL:
         job.finished_at = func.now()
     if status is Status.QUEUED:

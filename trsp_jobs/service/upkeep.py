@@ -74,8 +74,8 @@ def see_worker(session: Session, facts: WorkerFacts, *, seconds: float) -> None:
     repository.save_worker(session, asdict(facts), _SIGNS_MISSED * seconds)
 
 
-def set_current_job(session: Session, worker_id: str, job_id: str | None) -> None:
-    """Note what a worker works on, None for nothing."""
+def set_current_job(session: Session, worker_id: str, job_id: str) -> None:
+    """Note what a worker works on; the note goes when the job is no longer at work, whoever ends that."""
     repository.assign_worker(session, worker_id, job_id)
 
 

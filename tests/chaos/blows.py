@@ -1,0 +1,167 @@
+"""What is done to the service while it works: planned first, as a value that follows from a seed, then done."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+
+from tests.chaos.parts import processes_of
+from tests.chaos.system import System
+
+BAG: Mapping[str, int] = {
+    "child": 8,
+    "pool": 4,
+    "worker": 2,
+    "worker group": 3,
+    "flush": 2,
+    "broker": 1,
+    "database": 1,
+    "store": 1,
+}
+"""How often each kind of blow falls in one round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """One thing that is done: after so many seconds, of which kind, `draw` (0 to 1) chooses whom it hits."""
+
+    pause: float
+    kind: str
+    draw: float
+
+
+def plan(seed: int, mean_pause: float) -> Iterator[Blow]:
+    """Yield blows without end: every kind as often as `BAG` says, in an order and at times that the seed gives."""
+    draw = random.Random(seed)
+    while True:
+        round_ = [kind for kind, count in BAG.items() for _ in range(count)]
+        draw.shuffle(round_)
+        for kind in round_:
+            yield Blow(draw.uniform(0.2, 2 * mean_pause - 0.2), kind, draw.random())
+
+
+class Monkey:
+    """Strikes from a thread of its own until it is told to rest.
+
+    Args:
+        system: What is hit.
+        seed: Gives the plan.
+        mean_pause: Mean time between two blows, seconds.
+        store_seconds: How long the S3 server is away.
+    """
+
+    def __init__(self, system: System, seed: int, *, mean_pause: float, store_seconds: float) -> None:
+        self.struck: Counter[str] = Counter()
+        self._system = system
+        self._plan = plan(seed, mean_pause)
+        self._store_seconds = store_seconds
+        self._resting = threading.Event()
+        self._store_away: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._strike_on, name="monkey", daemon=True)
+
+    @property
+    def is_through(self) -> bool:
+        """Whether every kind of blow has fallen."""
+        return set(self.struck) == set(BAG)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def rest(self) -> None:
+        """Strike no more; when this returns, every server is there again."""
+        self._resting.set()
+        self._thread.join()
+        if self._store_away is not None:
+            self._store_away.join()
+
+    def _strike_on(self) -> None:
+        for blow in self._plan:
+            if self._resting.wait(blow.pause):
+                return
+            if self._strike(blow):
+                self.struck[blow.kind] += 1
+
+    def _strike(self, blow: Blow) -> bool:
+        """Do one blow; return whether there was something to hit."""
+        actions: Mapping[str, Callable[[float], bool]] = {
+            "child": self._kill_child,
+            "pool": self._kill_pool,
+            "worker": self._kill_worker,
+            "worker group": self._kill_group,
+            "flush": self._flush,
+            "broker": self._restart_broker,
+            "database": self._restart_database,
+            "store": self._take_store_away,
+        }
+        return actions[blow.kind](blow.draw)
+
+    def _kill_child(self, draw: float) -> bool:
+        found = [item for item in processes_of(self._system.work_dir) if item.pid == _session(item)]
+        return _kill(_chosen(found, draw))
+
+    def _kill_pool(self, draw: float) -> bool:
+        return _kill(_chosen([item for part in self._system.workers for item in part.forked()], draw))
+
+    def _kill_worker(self, draw: float) -> bool:
+        self._system.workers[int(draw * len(self._system.workers))].signal(signal.SIGKILL)
+        return True
+
+    def _kill_group(self, draw: float) -> bool:
+        self._system.workers[int(draw * len(self._system.workers))].kill_group()
+        return True
+
+    def _flush(self, _: float) -> bool:
+        self._system.valkey.flush()
+        return True
+
+    def _restart_broker(self, draw: float) -> bool:
+        self._system.valkey.stop()
+        time.sleep(3 * draw)
+        self._system.valkey.start()
+        return True
+
+    def _restart_database(self, _: float) -> bool:
+        self._system.postgres.restart()
+        return True
+
+    def _take_store_away(self, _: float) -> bool:
+        """Beside the other blows, since they go on meanwhile."""
+        if self._store_away is not None and self._store_away.is_alive():
+            return False
+        self._system.rclone.stop()
+        self._store_away = threading.Thread(target=self._bring_store_back, daemon=True)
+        self._store_away.start()
+        return True
+
+    def _bring_store_back(self) -> None:
+        time.sleep(self._store_seconds)
+        self._system.rclone.start()
+
+
+def _session(process: psutil.Process) -> int:
+    with suppress(ProcessLookupError):
+        return os.getsid(process.pid)
+    return 0
+
+
+def _chosen(found: list[psutil.Process], draw: float) -> psutil.Process | None:
+    return found[int(draw * len(found))] if found else None
+
+
+def _kill(process: psutil.Process | None) -> bool:
+    if process is None:
+        return False
+    with suppress(psutil.NoSuchProcess):
+        process.kill()
+        return True
+    return False

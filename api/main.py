@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 
-from api import errors, middleware, openapi
+from api import bodies, errors, middleware, openapi
 from api.access import authorize
 from api.authentication import Authentication, Authenticator
 from api.dashboard import login
@@ -19,6 +19,7 @@ from api.dashboard import routes as dashboard
 from api.dashboard.story import StoryBook
 from api.deps import MissingKey, Services
 from api.live import Live
+from api.queries import KNOWN_QUERY
 from api.routes import (
     audit,
     calibration_sets,
@@ -34,7 +35,6 @@ from api.routes import (
     system,
     webhooks,
 )
-from api.schemas import ProblemOut
 from trsp_jobs.db import make_engine, session_factory
 from trsp_jobs.dispatch import CeleryDispatcher
 from trsp_jobs.settings import Settings
@@ -88,8 +88,8 @@ def describe_app() -> dict[str, Any]:
         "docs_url": None,
         "redoc_url": None,
         "generate_unique_id_function": _operation_id,
-        "dependencies": [Depends(authorize)],
-        "responses": {name: {"model": ProblemOut} for name in ("4XX", "5XX")},
+        "dependencies": [Depends(authorize), KNOWN_QUERY],
+        "redirect_slashes": False,
     }
 
 
@@ -129,7 +129,7 @@ def _middleware(settings: Settings, authenticator: Authenticator) -> list[Middle
         Middleware(middleware.Gate, checks=tuple(checks)),
         Middleware(Authentication, authenticator=authenticator),
         Middleware(
-            middleware.BodyLimit,
+            bodies.BodyLimit,
             limit=MAX_BODY_BYTES,
             larger={calibration_sets.UPLOAD_PATH: settings.upload_limit_bytes},
         ),

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from api.conditional import NOT_MODIFIED
 from api.deps import JobId, Services, ServicesDep
 from api.errors import ApiError
+from api.problem_responses import problems
 from api.ranges import ByteRange, requested_range
 from api.schemas import ArtifactList, ArtifactOut
 from trsp_jobs import models, service
@@ -23,7 +25,11 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["files"])
 
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 DOWNLOAD_POLICY = "default-src 'none'; sandbox"
-_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_BINARY: dict[str, Any] = {
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    "*/*": {},
+}
+"""A file has the media type that it was published with."""
 _REPORT_CONTENT = {
     "application/json": {"schema": {"type": "object"}},
     "text/html": {"schema": {"type": "string"}},
@@ -47,7 +53,7 @@ def list_artifacts(job_id: JobId, services: ServicesDep) -> ArtifactList:
     "/artifacts/{path:path}",
     summary="Download a file",
     response_class=StreamingResponse,
-    responses={200: {"content": _BINARY}, 206: {"content": _BINARY}, 304: {"description": "Not changed."}},
+    responses={200: {"content": _BINARY}, 206: {"content": _BINARY}, **NOT_MODIFIED, **problems(416)},
 )
 @router.head("/artifacts/{path:path}", include_in_schema=False)
 def download(job_id: JobId, path: str, request: Request, services: ServicesDep) -> Response:
@@ -59,7 +65,12 @@ def download(job_id: JobId, path: str, request: Request, services: ServicesDep) 
     "/report",
     summary="Read the report",
     response_class=StreamingResponse,
-    responses={200: {"content": _REPORT_CONTENT}},
+    responses={
+        200: {"content": _REPORT_CONTENT},
+        206: {"content": _REPORT_CONTENT},
+        **NOT_MODIFIED,
+        **problems(416),
+    },
 )
 @router.head("/report", include_in_schema=False)
 def report(

@@ -149,7 +149,7 @@ def _pour(transport: Transport, address: str, part: Part, on_bytes: Callable[[in
         with transport.stream(address, headers=headers) as response:
             goes_on = response.status_code == 206
             with part.file.open("ab" if goes_on else "wb") as file:
-                for chunk in response.iter_raw(PIECE_BYTES):
+                for chunk in response.iter_bytes(PIECE_BYTES):
                     file.write(chunk)
                     on_bytes(file.tell())
     except Refused as error:

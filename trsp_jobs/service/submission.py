@@ -9,9 +9,9 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from trsp_core.config import CompressionSpec
-from trsp_jobs import lifecycle, repository
+from trsp_jobs import lifecycle, repository, slots
 from trsp_jobs.callers import OPERATOR, Caller
-from trsp_jobs.errors import IllegalTransition, JobNotFound, VersionConflict
+from trsp_jobs.errors import Conflict, IllegalTransition, JobNotFound, VersionConflict
 from trsp_jobs.ids import new_job_id
 from trsp_jobs.inputs import calibration_sets
 from trsp_jobs.lifecycle import FINAL, RETRYABLE, Status
@@ -155,10 +155,19 @@ def remove(session: Session, job_id: str, *, versions: Collection[int] | None = 
 
     The caller commits, then removes the files: what is left of them if that fails belongs to no job.
     Errors and `versions` are those of `cancel`.
+
+    Raises:
+        Conflict: If a slot can still go back to its result.
     """
     job = _locked(session, job_id, versions)
     if job.status not in FINAL:
         raise IllegalTransition(job.status, "delete")
+    held = slots.holding(session, job_id)
+    if held:
+        raise Conflict(
+            f"{job_id} is a result that the slot {', '.join(held)} can go back to; it can be deleted once"
+            " later results have pushed it out, or after a rollback"
+        )
     repository.remove_job(session, job_id)
 
 

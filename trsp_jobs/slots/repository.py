@@ -38,6 +38,12 @@ def slots_of(session: Session, job_id: str) -> Sequence[str]:
     return session.scalars(query.where(Publication.job_id == job_id).order_by(Publication.slot)).all()
 
 
+def holding(session: Session, job_id: str) -> Sequence[str]:
+    """Return the slots that a job's result is current in, or that can go back to it."""
+    query = select(Publication.slot).where(Publication.job_id == job_id).distinct()
+    return session.scalars(query.order_by(Publication.slot)).all()
+
+
 def list_slots(
     session: Session, after: str | None, limit: int, owner: str | None = None
 ) -> Sequence[tuple[Slot, Publication | None]]:

@@ -125,14 +125,14 @@ def _middleware(settings: Settings, authenticator: Authenticator) -> list[Middle
         checks.insert(0, middleware.host_check(hosts))
     return [
         Middleware(middleware.RequestId),
-        Middleware(errors.UnexpectedErrors),
-        Middleware(middleware.Gate, checks=tuple(checks)),
-        Middleware(Authentication, authenticator=authenticator),
         Middleware(
             bodies.BodyLimit,
             limit=MAX_BODY_BYTES,
             larger={calibration_sets.UPLOAD_PATH: settings.upload_limit_bytes},
         ),
+        Middleware(errors.UnexpectedErrors),
+        Middleware(middleware.Gate, checks=tuple(checks)),
+        Middleware(Authentication, authenticator=authenticator),
     ]
 
 

@@ -38,3 +38,20 @@ def _complete(parts: dict[str, Any]) -> None:
     parts["schemas"].update(shared["schemas"])
     for name in FRAMEWORKS_OWN:
         parts["schemas"].pop(name, None)
+    parts["schemas"] = without_object_defaults(parts["schemas"])
+
+
+def without_object_defaults(schema: Any) -> Any:
+    """Return a schema in which no field has an object for its default, which generators of clients cannot read.
+
+    The fields of the object tell their own defaults.
+    """
+    if isinstance(schema, list):
+        return [without_object_defaults(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: without_object_defaults(item)
+        for name, item in schema.items()
+        if not (name == "default" and isinstance(item, dict) and "type" not in item)
+    }

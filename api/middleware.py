@@ -25,6 +25,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
 }
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:@/?#\[\]\\\s,]+))(?::\d{1,5})?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Check = Callable[[Scope, Headers], ApiError | None]
@@ -94,8 +95,13 @@ def host_check(allowed: frozenset[str]) -> Check:
 
 def host_name(host: str) -> str | None:
     """Return the name in a Host header, without port and brackets, lower case; None if it is malformed."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).lower() if found else None
+
+
+def _place(origin: str) -> str | None:
     try:
-        return urlsplit(f"//{host}").hostname
+        return urlsplit(origin).netloc
     except ValueError:
         return None
 
@@ -109,5 +115,5 @@ def site_check(scope: Scope, headers: Headers) -> ApiError | None:
         foreign = site not in ("same-origin", "none")
     else:
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+        foreign = origin is not None and _place(origin) != headers.get("host", "")
     return ApiError("cross-site", "A page of another site sent this request.") if foreign else None

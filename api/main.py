@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -138,7 +139,7 @@ def _middleware(settings: Settings, authenticator: Authenticator) -> list[Middle
 
 def allowed_hosts(settings: Settings) -> frozenset[str]:
     """Return the names that the server answers to; empty, which is any, for a wildcard bind behind a key."""
-    public = middleware.host_name(settings.public_url.partition("://")[2]) if settings.public_url else None
+    public = urlsplit(settings.public_url).hostname if settings.public_url else None
     if settings.host in ("0.0.0.0", "::") and public is None:  # noqa: S104 - compared, not bound
         return frozenset()
     return middleware.LOOPBACK | {settings.host.lower()} | ({public} if public else set())

@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from trsp_cli.transport import BrokenDownload, Refused, Transport, Unreachable
 
-PIECE_BYTES = 1 << 20
 PAUSE_SECONDS = 0.5
 """Before the connection is made again."""
 TRIES = 3
@@ -149,7 +148,7 @@ def _pour(transport: Transport, address: str, part: Part, on_bytes: Callable[[in
         with transport.stream(address, headers=headers) as response:
             goes_on = response.status_code == 206
             with part.file.open("ab" if goes_on else "wb") as file:
-                for chunk in response.iter_bytes(PIECE_BYTES):
+                for chunk in response.iter_bytes():
                     file.write(chunk)
                     on_bytes(file.tell())
     except Refused as error:

@@ -123,6 +123,8 @@ def test_a_rebound_name_reaches_nothing_even_with_a_session(api: Api) -> None:
             "[::1]evil.example",
             ":80",
             "@",
+            "evil@localhost",
+            "localhost:x",
         ),
     ):
         for path in ("/", "/v1/jobs", "/login", "/healthz"):

@@ -118,6 +118,12 @@ KINDS: tuple[Kind, ...] = (
         "The Allow header names the methods that it takes.",
     ),
     Kind(
+        "request-timeout",
+        408,
+        "The body did not arrive in time",
+        "Send the body at once and without pauses; the connection is closed.",
+    ),
+    Kind(
         "illegal-transition",
         409,
         "The job's status does not allow this",
@@ -264,6 +270,7 @@ _HTTP: Mapping[int, str] = {
     403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
+    408: "request-timeout",
     413: "too-large",
     415: "unsupported-media-type",
     416: "range-not-satisfiable",

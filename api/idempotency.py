@@ -1,4 +1,7 @@
-"""`Idempotency-Key`: a request that is sent again gets the answer of the first time, and changes nothing."""
+"""`Idempotency-Key`: a request that is sent again gets the answer of the first time, and changes nothing.
+
+Every POST that creates takes one but `POST /v1/keys`, whose answer holds a secret that is stored nowhere.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +67,23 @@ async def get_keyed(
 OnceKey = Annotated[Keyed | None, Depends(get_keyed)]
 
 
+async def refuse_keyed(
+    idempotency_key: Annotated[
+        str | None, Header(description="Not taken here: the answer holds a secret, which is not kept.")
+    ] = None,
+) -> None:
+    """Refuse a key where the answer could not be given again, rather than promise what cannot be kept."""
+    if idempotency_key is not None:
+        message = (
+            "is not taken here: the answer holds a secret that is stored nowhere, so it cannot be given again. "
+            "Send the request without it; if the answer is lost, GET /v1/keys and revoke the new key."
+        )
+        raise invalid_request(Problem("/header/idempotency-key", message, None, "no such header"))
+
+
+NotKeyed = Depends(refuse_keyed)
+
+
 def earlier(services: Services, keyed: Keyed | None) -> JSONResponse | None:
     """Return the answer that was given under the key; None if the request is new."""
     if keyed is None:
@@ -73,8 +93,15 @@ def earlier(services: Services, keyed: Keyed | None) -> JSONResponse | None:
     return None if found is None else _again(found)
 
 
+def nothing(_: Answer) -> None:
+    """What follows work that is done with its commit."""
+
+
 def once(
-    services: Services, keyed: Keyed | None, work: Callable[[Session], Answer], then: Callable[[Answer], None]
+    services: Services,
+    keyed: Keyed | None,
+    work: Callable[[Session], Answer],
+    then: Callable[[Answer], None] = nothing,
 ) -> JSONResponse:
     """Do the work and keep its answer in one transaction, or return what was answered before.
 

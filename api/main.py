@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 
-from api import errors, middleware, openapi
+from api import bodies, errors, middleware, openapi
 from api.access import authorize
 from api.authentication import Authentication, Authenticator
 from api.dashboard import login
@@ -19,6 +20,7 @@ from api.dashboard import routes as dashboard
 from api.dashboard.story import StoryBook
 from api.deps import MissingKey, Services
 from api.live import Live
+from api.queries import KNOWN_QUERY
 from api.routes import (
     audit,
     calibration_sets,
@@ -35,7 +37,6 @@ from api.routes import (
     system,
     webhooks,
 )
-from api.schemas import ProblemOut
 from trsp_jobs.db import make_engine, session_factory
 from trsp_jobs.dispatch import CeleryDispatcher
 from trsp_jobs.settings import Settings
@@ -89,8 +90,8 @@ def describe_app() -> dict[str, Any]:
         "docs_url": None,
         "redoc_url": None,
         "generate_unique_id_function": _operation_id,
-        "dependencies": [Depends(authorize)],
-        "responses": {name: {"model": ProblemOut} for name in ("4XX", "5XX")},
+        "dependencies": [Depends(authorize), KNOWN_QUERY],
+        "redirect_slashes": False,
     }
 
 
@@ -126,20 +127,20 @@ def _middleware(settings: Settings, authenticator: Authenticator) -> list[Middle
         checks.insert(0, middleware.host_check(hosts))
     return [
         Middleware(middleware.RequestId),
-        Middleware(errors.UnexpectedErrors),
-        Middleware(middleware.Gate, checks=tuple(checks)),
-        Middleware(Authentication, authenticator=authenticator),
         Middleware(
-            middleware.BodyLimit,
+            bodies.BodyLimit,
             limit=MAX_BODY_BYTES,
             larger={calibration_sets.UPLOAD_PATH: settings.upload_limit_bytes},
         ),
+        Middleware(errors.UnexpectedErrors),
+        Middleware(middleware.Gate, checks=tuple(checks)),
+        Middleware(Authentication, authenticator=authenticator),
     ]
 
 
 def allowed_hosts(settings: Settings) -> frozenset[str]:
     """Return the names that the server answers to; empty, which is any, for a wildcard bind behind a key."""
-    public = middleware.host_name(settings.public_url.partition("://")[2]) if settings.public_url else None
+    public = urlsplit(settings.public_url).hostname if settings.public_url else None
     if settings.host in ("0.0.0.0", "::") and public is None:  # noqa: S104 - compared, not bound
         return frozenset()
     return middleware.LOOPBACK | {settings.host.lower()} | ({public} if public else set())

@@ -1,10 +1,10 @@
-"""What every request passes: an id, safe headers, the host, the origin and the size of its body."""
+"""What every request passes: an id, safe headers, the host and the origin."""
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +25,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
 }
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:@/?#\[\]\\\s,]+))(?::\d{1,5})?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Check = Callable[[Scope, Headers], ApiError | None]
@@ -94,8 +95,13 @@ def host_check(allowed: frozenset[str]) -> Check:
 
 def host_name(host: str) -> str | None:
     """Return the name in a Host header, without port and brackets, lower case; None if it is malformed."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).lower() if found else None
+
+
+def _place(origin: str) -> str | None:
     try:
-        return urlsplit(f"//{host}").hostname
+        return urlsplit(origin).netloc
     except ValueError:
         return None
 
@@ -109,43 +115,5 @@ def site_check(scope: Scope, headers: Headers) -> ApiError | None:
         foreign = site not in ("same-origin", "none")
     else:
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+        foreign = origin is not None and _place(origin) != headers.get("host", "")
     return ApiError("cross-site", "A page of another site sent this request.") if foreign else None
-
-
-class BodyLimit:
-    """Refuses bodies over a number of bytes, by their announced length or as they arrive.
-
-    `larger` has other limits for single paths.
-    """
-
-    def __init__(self, app: ASGIApp, limit: int, larger: Mapping[str, int]) -> None:
-        self.app = app
-        self.limit = limit
-        self.larger = larger
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its bytes counted."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        limit = self.larger.get(scope["path"], self.limit)
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdigit() and int(announced) > limit:
-            await send_problem(_too_large(limit), scope, receive, send)
-            return
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise _too_large(limit)
-            return message
-
-        await self.app(scope, counted, send)
-
-
-def _too_large(limit: int) -> ApiError:
-    return ApiError("too-large", f"The body is larger than {limit} bytes.")

@@ -1,4 +1,4 @@
-"""The OpenAPI document, in which errors carry their real media type."""
+"""The OpenAPI document, in which every error that can be answered is told with its real media type."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.errors import ProblemResponse
+from api.authentication import is_open
+from api.problem_responses import components, refer
 
-ERRORS = ("4XX", "5XX")
+KEY = {"type": "http", "scheme": "bearer", "description": "A key of this service, `trsp_…`."}
+FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
+"""Schemas that the framework adds for validation errors, which are problems here."""
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -18,14 +21,37 @@ def document(app: FastAPI) -> dict[str, Any]:
         found = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        for path in found["paths"].values():
-            for operation in path.values():
-                _mark_problems(operation["responses"])
+        for path, item in found["paths"].items():
+            for operation in item.values():
+                refer(path, operation)
+                operation["security"] = [] if is_open(path) else [{"key": []}]
+        _complete(found["components"])
         app.openapi_schema = found
     return app.openapi_schema
 
 
-def _mark_problems(responses: dict[str, Any]) -> None:
-    for name in ERRORS:
-        (shape,) = responses[name]["content"].values()
-        responses[name]["content"] = {ProblemResponse.media_type: shape}
+def _complete(parts: dict[str, Any]) -> None:
+    """Add what the operations refer to; `parts` is changed."""
+    shared = components()
+    parts["responses"] = shared["responses"]
+    parts["securitySchemes"] = {"key": KEY}
+    parts["schemas"].update(shared["schemas"])
+    for name in FRAMEWORKS_OWN:
+        parts["schemas"].pop(name, None)
+    parts["schemas"] = without_object_defaults(parts["schemas"])
+
+
+def without_object_defaults(schema: Any) -> Any:
+    """Return a schema in which no field has an object for its default, which generators of clients cannot read.
+
+    The fields of the object tell their own defaults.
+    """
+    if isinstance(schema, list):
+        return [without_object_defaults(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: without_object_defaults(item)
+        for name, item in schema.items()
+        if not (name == "default" and isinstance(item, dict) and "type" not in item)
+    }

@@ -1,4 +1,4 @@
-"""Query parameters: those that an address does not know are refused, with what was probably meant."""
+"""Query parameters: what an address does not know is refused, with what was probably meant; so are NULs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from trsp_core.errors import Problem, closest
 
 
 async def refuse_unknown(request: Request) -> None:
-    """Refuse a misspelt parameter: a filter that is passed over would show what was not asked for."""
+    """Refuse a misspelt parameter: a filter that is passed over would show what was not asked for.
+
+    A NUL is refused everywhere, since the database holds none.
+    """
     route = request.scope.get("route")
     if not isinstance(route, APIRoute):
         return
     known = tuple(_names(route.dependant))
     problems = [_unknown(name, known) for name in request.query_params if name not in known]
+    problems += [_nul(name) for name, text in request.query_params.multi_items() if "\0" in text]
     if problems:
         raise invalid_request(*problems)
 
@@ -34,6 +38,10 @@ def _unknown(name: str, known: tuple[str, ...]) -> Problem:
     said = f"known are {', '.join(known)}" if known else "this address takes none"
     message = f"is no parameter of this address; {said}."
     return Problem(f"/query/{name[:80]}", message, None, known, closest(name, known))
+
+
+def _nul(name: str) -> Problem:
+    return Problem(f"/query/{name[:80]}", "holds a NUL character; leave it out.", None, "text without NUL")
 
 
 KNOWN_QUERY = Depends(refuse_unknown)

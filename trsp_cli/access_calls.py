@@ -19,6 +19,8 @@ class AccessCalls:
     def create_key(self, name: str, **wanted: Any) -> Json:
         """Make a key; its text is the answer's `key`, this once.
 
+        It is sent once only: an answer that is lost cannot be given again. Revoke what `keys` then shows.
+
         Args:
             name: What it is for.
             **wanted: Any of `owner`, `scopes`, `expires_at`, `max_queued`, `max_running`, `max_stored_bytes`.
@@ -28,6 +30,10 @@ class AccessCalls:
     def keys(self) -> Rows:
         """Return the keys, newest first, those that have ended among them."""
         return list(self._transport.json("GET", "/v1/keys")["items"])
+
+    def key(self, key_id: str) -> Json:
+        """Return a key, without its text."""
+        return self._transport.json("GET", _path("keys", key_id))
 
     def revoke_key(self, key_id: str) -> None:
         """End a key at once; doing it again changes nothing."""
@@ -45,19 +51,26 @@ class AccessCalls:
         """
         return self._transport.json("GET", "/v1/audit", params=_given(filters))
 
-    def create_webhook(self, url: str, *, events: Sequence[str] | None = None) -> Json:
+    def create_webhook(
+        self, url: str, *, events: Sequence[str] | None = None, idempotency_key: str | None = None
+    ) -> Json:
         """Have events sent to an address; the answer's `secret` verifies them.
 
         Args:
             url: Where to.
             events: Kinds of event; the ends of jobs unless given, none for only the jobs that name it.
+            idempotency_key: That of `Client.submit`.
         """
         body: Json = {"url": url} | ({} if events is None else {"events": list(events)})
-        return self._transport.json("POST", "/v1/webhooks", json=body)
+        return self._transport.once("/v1/webhooks", key=idempotency_key, json=body)
 
     def webhooks(self) -> Rows:
         """Return the webhooks, newest first."""
         return list(self._transport.json("GET", "/v1/webhooks")["items"])
+
+    def webhook(self, webhook_id: str) -> Json:
+        """Return a webhook, without its secret."""
+        return self._transport.json("GET", _path("webhooks", webhook_id))
 
     def delete_webhook(self, webhook_id: str) -> None:
         """Remove a webhook with its deliveries."""

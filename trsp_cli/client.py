@@ -8,13 +8,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -22,6 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from trsp_cli.access_calls import AccessCalls
+from trsp_cli.downloads import DownloadCalls, inside
 from trsp_cli.resources import InputCalls, ScheduleCalls, SlotCalls
 from trsp_cli.transport import BrokenDownload, Json, Refused, ServiceError, Transport, Unreachable
 
@@ -31,7 +28,6 @@ PAUSE_SECONDS = 0.5
 """Between two tries, and between two looks."""
 FINAL = frozenset({"succeeded", "failed", "canceled", "timed_out"})
 Rows = list[Json]
-Paths = list[Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +41,7 @@ class Event:
     data: Json
 
 
-class Client(AccessCalls, ScheduleCalls, SlotCalls, InputCalls):
+class Client(AccessCalls, ScheduleCalls, SlotCalls, InputCalls, DownloadCalls):
     """The service at one address. Calls raise `Unreachable` or `Refused`, never a transport's own error."""
 
     def __init__(
@@ -240,38 +236,9 @@ class Client(AccessCalls, ScheduleCalls, SlotCalls, InputCalls):
             time.sleep(PAUSE_SECONDS)
         return job
 
-    def download(self, job_id: str, path: str, target: Path, *, sha256: str) -> None:
-        """Write one file of a job to `target`, which appears only when it is whole.
-
-        Raises:
-            BrokenDownload: If its hash is not `sha256`.
-        """
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                found = self._pour(_path(job_id, "artifacts", *PurePosixPath(path).parts), file)
-            if found != sha256:
-                raise BrokenDownload(f"{path} arrived with SHA-256 {found}, not {sha256}")
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def download_all(self, job_id: str, folder: Path, *, only: Iterable[str] | None = None) -> Paths:
-        """Write a job's files under `folder`, each checked by its hash, and return their paths.
-
-        Args:
-            only: Paths to take; all unless given.
-        """
-        wanted = None if only is None else set(only)
-        written = []
-        for item in self.artifacts(job_id):
-            if wanted is None or item["path"] in wanted:
-                target = inside(folder, item["path"])
-                self.download(job_id, item["path"], target, sha256=item["sha256"])
-                written.append(target)
-        return written
+    def alive(self) -> Json:
+        """Return what `/healthz` says, which is asked without looking at anything else."""
+        return self._transport.json("GET", "/healthz")
 
     def ready(self) -> Json:
         """Return what `/readyz` says, ready or not."""
@@ -281,14 +248,6 @@ class Client(AccessCalls, ScheduleCalls, SlotCalls, InputCalls):
     def version(self) -> Json:
         """Return what `/version` says."""
         return self._transport.json("GET", "/version")
-
-    def _pour(self, path: str, file: Any) -> str:
-        digest = hashlib.sha256()
-        with self._transport.stream(path) as response:
-            for chunk in response.iter_bytes(1 << 20):
-                digest.update(chunk)
-                file.write(chunk)
-        return digest.hexdigest()
 
     def _follow(
         self, path: str, last: str, params: Mapping[str, Any], patience: float
@@ -306,14 +265,6 @@ class Client(AccessCalls, ScheduleCalls, SlotCalls, InputCalls):
                 if time.monotonic() > deadline:
                     raise
             time.sleep(PAUSE_SECONDS)
-
-
-def inside(folder: Path, path: str) -> Path:
-    """Return `folder / path`, refusing a path that would lead out of the folder."""
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts:
-        raise BrokenDownload(f"the service names a file outside of its folder: {path!r}")
-    return folder.joinpath(*parts.parts)
 
 
 def _path(job_id: str, *parts: str) -> str:

@@ -11,16 +11,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from trsp_cli import job_files
 from trsp_cli import spec_options as words
-from trsp_cli.artifacts import artifacts
-from trsp_cli.client import FINAL, Client
+from trsp_cli.client import Client
 from trsp_cli.connect import Key, Url, connect
 from trsp_cli.job_tables import error_text, show_comparison, show_job, show_list, show_preflight
 from trsp_cli.output import CommandFailed, Output, Usage
 from trsp_core.errors import Problem
 
 app = typer.Typer(no_args_is_help=True, help="Submit, watch and fetch jobs of a service.")
-app.command()(artifacts)
 
 JobId = Annotated[str, typer.Argument(help="The job's id, job_…")]
 
@@ -333,26 +332,4 @@ def report(context: typer.Context, job_id: JobId, url: Url = None, key: Key = No
     output.result(found, lambda console: _show_report(console, found))
 
 
-@app.command()
-def download(
-    context: typer.Context,
-    job_id: JobId,
-    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path(),
-    path: Annotated[list[str] | None, typer.Option(help="Only this file; repeatable.")] = None,
-    url: Url = None,
-    key: Key = None,
-) -> None:
-    """Fetch a job's files, each checked by its SHA-256."""
-    output: Output = context.obj
-    with connect(url, key) as client:
-        written = client.download_all(job_id, out, only=path)
-        if not written:
-            state = client.get(job_id)["status"]
-            hint = (
-                "has no such file"
-                if state in FINAL
-                else f"is {state}; its files appear once it has succeeded"
-            )
-            raise CommandFailed(f"{job_id} {hint}")
-    data = {"job_id": job_id, "files": [str(item) for item in written]}
-    output.result(data, lambda console: console.print("\n".join(data["files"]), soft_wrap=True))
+job_files.register(app)

@@ -16,6 +16,8 @@ from trsp_cli.output import Output
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys of a service.")
 
+KeyId = Annotated[str, typer.Argument(help="The key's id, key_….")]
+
 
 @app.command()
 def create(
@@ -82,12 +84,16 @@ def _state(item: Mapping[str, Any]) -> str:
 
 
 @app.command()
-def revoke(
-    context: typer.Context,
-    key_id: Annotated[str, typer.Argument(help="The key's id, key_….")],
-    url: Url = None,
-    key: Key = None,
-) -> None:
+def show(context: typer.Context, key_id: KeyId, url: Url = None, key: Key = None) -> None:
+    """Show a key, without its text."""
+    output: Output = context.obj
+    with connect(url, key) as client:
+        found = client.key(key_id)
+    output.result(found, lambda console: _show_list(console, [found]))
+
+
+@app.command()
+def revoke(context: typer.Context, key_id: KeyId, url: Url = None, key: Key = None) -> None:
     """End a key at once; doing it again changes nothing."""
     output: Output = context.obj
     with connect(url, key) as client:

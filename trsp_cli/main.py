@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from trsp_cli import calibration, jobs, keys, local, models, schedules, webhooks
+from trsp_cli import about, calibration, jobs, keys, local, models, schedules, slots, webhooks
 from trsp_cli.compare import compare
 from trsp_cli.demo import demo
 from trsp_cli.doctor import doctor
@@ -36,10 +36,12 @@ local.register(app)
 app.command()(compare)
 app.command()(export)
 app.command()(replay)
+about.register(app)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(slots.app, name="slots")
 app.add_typer(models.app, name="models")
 app.add_typer(calibration.app, name="calibration")
 

@@ -23,9 +23,14 @@ class Sender(Protocol):
 class ScheduleCalls:
     """Schedules: job specs that become jobs at times of a cron."""
 
-    def create_schedule(self: Sender, schedule: Mapping[str, Any]) -> Json:
-        """Create a schedule: `name`, `cron`, `job`, and if wanted `zone`, `misfire`, `overlap`."""
-        return self._transport.json("POST", "/v1/schedules", json=schedule)
+    def create_schedule(
+        self: Sender, schedule: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> Json:
+        """Create a schedule: `name`, `cron`, `job`, and if wanted `zone`, `misfire`, `overlap`.
+
+        `idempotency_key` is that of `Client.submit`.
+        """
+        return self._transport.once("/v1/schedules", key=idempotency_key, json=schedule)
 
     def schedules(self: Sender, **page: Any) -> Json:
         """Return one page of schedules, newest first; `page` is any of `after`, `limit`."""
@@ -52,9 +57,9 @@ class ScheduleCalls:
         """Go on with the next time from now."""
         return self._transport.json("POST", _path("schedules", schedule_id, "resume"))
 
-    def run_schedule(self: Sender, schedule_id: str) -> Json:
+    def run_schedule(self: Sender, schedule_id: str, *, idempotency_key: str | None = None) -> Json:
         """Make a job of a schedule at once; the answer names it as `job_id`."""
-        return self._transport.json("POST", _path("schedules", schedule_id, "run-now"))
+        return self._transport.once(_path("schedules", schedule_id, "run-now"), key=idempotency_key)
 
     def preview_schedule(self: Sender, schedule_id: str) -> list[str]:
         """Return the next times of a schedule, at most five."""
@@ -86,23 +91,26 @@ class SlotCalls:
         """Return what was decided about a slot, latest first; `page` is any of `before`, `limit`."""
         return self._transport.json("GET", _path("slots", name, "history"), params=_given(page))
 
-    def publish(self: Sender, job_id: str, slot: str) -> Json:
+    def publish(self: Sender, job_id: str, slot: str, *, idempotency_key: str | None = None) -> Json:
         """Make a job's result the current one of a slot, whatever the gate would say."""
-        return self._transport.json("POST", _path("jobs", job_id, "publish"), json={"slot": slot})
+        path = _path("jobs", job_id, "publish")
+        return self._transport.once(path, key=idempotency_key, json={"slot": slot})
 
-    def rollback(self: Sender, job_id: str, slot: str | None = None) -> Json:
+    def rollback(
+        self: Sender, job_id: str, slot: str | None = None, *, idempotency_key: str | None = None
+    ) -> Json:
         """Take a current result off its slot; the one before it becomes current again."""
-        return self._transport.json("POST", _path("jobs", job_id, "rollback"), json=_given({"slot": slot}))
+        path = _path("jobs", job_id, "rollback")
+        return self._transport.once(path, key=idempotency_key, json=_given({"slot": slot}))
 
 
 class InputCalls:
     """Registered models and uploaded texts."""
 
-    def register_model(self: Sender, name: str, model: str) -> Json:
+    def register_model(self: Sender, name: str, model: str, *, idempotency_key: str | None = None) -> Json:
         """Check a model once and pin it under a name that jobs may use."""
-        return self._transport.json(
-            "POST", "/v1/models", json={"name": name, "model": model}, timeout=UPLOAD_SECONDS
-        )
+        body = {"name": name, "model": model}
+        return self._transport.once("/v1/models", key=idempotency_key, json=body, timeout=UPLOAD_SECONDS)
 
     def models(self: Sender, **page: Any) -> Json:
         """Return one page of registered models by name; `page` is any of `after`, `limit`."""

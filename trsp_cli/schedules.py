@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,7 +128,11 @@ def _show(console: Console, item: Mapping[str, Any]) -> None:
     for time in item.get("next_times", ())[1:]:
         table.add_row("", escape(time))
     console.print(table)
-    for fire in item.get("fires", ()):
+    _show_fires(console, item.get("fires", ()))
+
+
+def _show_fires(console: Console, fires: Sequence[Mapping[str, Any]]) -> None:
+    for fire in fires:
         style = _STYLES.get(fire["outcome"], "dim")
         line = f"{fire['fire_at']}  [{style}]{fire['outcome']}[/{style}]  {escape(fire['reason'])}"
         console.print(f"{line}  {fire['job_id'] or ''}", soft_wrap=True)
@@ -158,6 +162,37 @@ def update(
         return client.change_schedule(schedule_id, changes, version=version)
 
     _give(context, url, key, change)
+
+
+@app.command()
+def preview(
+    context: typer.Context,
+    cron: Annotated[str, typer.Argument(help="Minute, hour, day of month, month, day of week.")],
+    zone: Annotated[str, typer.Option(help="Time zone of the cron, such as Europe/Berlin.")] = "UTC",
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Show the next five times of a cron, in UTC, without creating anything."""
+    output: Output = context.obj
+    with connect(url, key) as client:
+        times = client.preview_times(cron, zone)
+    output.result({"times": times}, lambda console: console.print("\n".join(times)))
+
+
+@app.command()
+def history(
+    context: typer.Context,
+    schedule_id: ScheduleId,
+    limit: Annotated[int, typer.Option(help="Times on a page, 1 to 100.")] = 20,
+    before: Annotated[str | None, typer.Option(help="Time that the page before ended with.")] = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Show what came of a schedule's times, latest first."""
+    output: Output = context.obj
+    with connect(url, key) as client:
+        page = client.fires(schedule_id, limit=limit, before=before)
+    output.result(page, lambda console: _show_fires(console, page["items"]))
 
 
 @app.command()

@@ -63,6 +63,15 @@ def _show_list(console: Console, found: list[dict[str, Any]]) -> None:
 
 
 @app.command()
+def show(context: typer.Context, webhook_id: WebhookId, url: Url = None, key: Key = None) -> None:
+    """Show a webhook, without its secret."""
+    output: Output = context.obj
+    with connect(url, key) as client:
+        found = client.webhook(webhook_id)
+    output.result(found, lambda console: _show_list(console, [found]))
+
+
+@app.command()
 def deliveries(
     context: typer.Context,
     webhook_id: WebhookId,

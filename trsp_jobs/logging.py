@@ -56,8 +56,10 @@ def _naming(component: str) -> Processor:
 
 
 def _renderers(settings: Settings) -> list[Processor]:
+    """Return how lines look. Tracebacks come without local variables, among which are keys and whole requests."""
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     if console:
-        return [strip, structlog.dev.ConsoleRenderer()]
+        plain = structlog.dev.plain_traceback
+        return [strip, structlog.dev.ConsoleRenderer(exception_formatter=plain)]
     return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]

@@ -70,6 +70,12 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address that the API binds.")
     port: int = Field(8000, description="Port that the API binds.", ge=0, le=65535)
+    connection_limit: int = Field(
+        2000,
+        description="Connections that the API serves at a time, open event streams among them; one more is told "
+        "to come later (503).",
+        ge=1,
+    )
     public_url: str | None = Field(None, description="Address under which people reach the API.")
     secret: SecretStr | None = Field(
         None,

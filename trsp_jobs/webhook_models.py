@@ -11,6 +11,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from trsp_jobs.models import Base
 
+FIRST_GENERATION = 1
+"""Which secret a new webhook has."""
+
 
 class Webhook(Base):
     """An address that wants to hear of jobs.
@@ -32,7 +35,7 @@ class Webhook(Base):
     owner: Mapped[str] = mapped_column(String(64), index=True)
     url: Mapped[str] = mapped_column(String(2000))
     events: Mapped[list[str]] = mapped_column(ARRAY(String(32)))
-    generation: Mapped[int] = mapped_column(default=1)
+    generation: Mapped[int] = mapped_column(default=FIRST_GENERATION)
     former_until: Mapped[datetime | None]
     disabled_reason: Mapped[str | None] = mapped_column(String(200))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

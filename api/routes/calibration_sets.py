@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from api.deps import CallerDep, Services, ServicesDep, refuse_foreign
 from api.errors import ApiError
 from api.input_schemas import CalibrationSetDetail, CalibrationSetOut, CalibrationSetPage, TokenCountOut
-from api.queries import KNOWN_QUERY
+from api.problem_responses import problems
 from api.uploads import received
 from trsp_jobs.errors import ResourceNotFound, StoreUnavailable
 from trsp_jobs.inputs import calibration_sets, token_counts
@@ -31,7 +31,7 @@ _BODY: dict[str, Any] = {
     }
 }
 
-router = APIRouter(prefix=UPLOAD_PATH, tags=["calibration-sets"], dependencies=[KNOWN_QUERY])
+router = APIRouter(prefix=UPLOAD_PATH, tags=["calibration-sets"])
 
 _counting = threading.Lock()
 """Held while a text is counted: a second count in the same process would only slow both."""
@@ -73,7 +73,11 @@ async def upload(
     ],
     kind: Annotated[Literal["text", "jsonl", "parquet"], Query(description="How it is read.")],
 ) -> CalibrationSetOut:
-    """Keep a text. It is streamed to the store, counted and hashed; the very same bytes are kept once."""
+    """Keep a text. It is streamed to the store, counted and hashed.
+
+    The very same bytes are kept once, so an upload whose answer was lost is simply sent again: there is
+    no `Idempotency-Key` here, the text's own hash does its work.
+    """
     async with received(request, services.settings.upload_dir, kind) as text:
         shown, new = await run_in_threadpool(_keep, services, caller.owner, name, text)
     response.status_code = 201 if new else 200
@@ -112,7 +116,7 @@ def show(set_id: SetId, services: ServicesDep) -> CalibrationSetDetail:
     return _detail(services, set_id)
 
 
-@router.get("/{set_id}/tokens", summary="Count a text's tokens")
+@router.get("/{set_id}/tokens", responses=problems(409, 429), summary="Count a text's tokens")
 def count(
     set_id: SetId,
     services: ServicesDep,
@@ -136,7 +140,7 @@ def count(
     return TokenCountOut.model_validate(found)
 
 
-@router.delete("/{set_id}", summary="Delete an uploaded text")
+@router.delete("/{set_id}", responses=problems(409), summary="Delete an uploaded text")
 def delete(set_id: SetId, services: ServicesDep, caller: CallerDep) -> CalibrationSetDetail:
     """Give the text up and remove its bytes; the answer is the proof, and stays readable.
 

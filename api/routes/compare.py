@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import JOB_ID, CallerDep, ServicesDep
 from api.errors import invalid_request
-from api.queries import KNOWN_QUERY
+from api.problem_responses import problems
 from api.schemas import ComparedJob, ComparisonOut, ComparisonRow
 from trsp_core.errors import Problem
 from trsp_jobs import models, service
@@ -17,10 +17,10 @@ from trsp_jobs.callers import Caller
 from trsp_jobs.comparison import side_by_side
 from trsp_jobs.errors import JobNotFound
 
-router = APIRouter(prefix="/v1/compare", tags=["compare"], dependencies=[KNOWN_QUERY])
+router = APIRouter(prefix="/v1/compare", tags=["compare"])
 
 
-@router.get("", summary="Compare jobs")
+@router.get("", responses=problems(404), summary="Compare jobs")
 def compare(
     services: ServicesDep,
     caller: CallerDep,

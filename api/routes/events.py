@@ -13,7 +13,6 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from api.deps import JobId, Services, ServicesDep
 from api.errors import invalid_request
 from api.live import LiveDep
-from api.queries import KNOWN_QUERY
 from api.schemas import EventOut, EventPage
 from api.streams import Patience
 from trsp_core.errors import Problem
@@ -22,7 +21,7 @@ from trsp_jobs.db import OUTAGES
 from trsp_jobs.errors import JobNotFound
 from trsp_jobs.lifecycle import FINAL
 
-router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["events"], dependencies=[KNOWN_QUERY])
+router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["events"])
 
 BATCH = 200
 

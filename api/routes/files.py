@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from datetime import UTC
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import structlog
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from api.conditional import NOT_MODIFIED
 from api.deps import JobId, Services, ServicesDep
 from api.errors import ApiError
+from api.problem_responses import problems
 from api.ranges import ByteRange, requested_range
 from api.schemas import ArtifactList, ArtifactOut
 from trsp_jobs import models, service
@@ -28,7 +30,11 @@ log = structlog.get_logger(__name__)
 
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 DOWNLOAD_POLICY = "default-src 'none'; sandbox"
-BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+BINARY: dict[str, Any] = {
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    "*/*": {},
+}
+"""A file has the media type that it was published with."""
 _REPORT_CONTENT = {
     "application/json": {"schema": {"type": "object"}},
     "text/html": {"schema": {"type": "string"}},
@@ -52,7 +58,7 @@ def list_artifacts(job_id: JobId, services: ServicesDep) -> ArtifactList:
     "/artifacts/{path:path}",
     summary="Download a file",
     response_class=StreamingResponse,
-    responses={200: {"content": BINARY}, 206: {"content": BINARY}, 304: {"description": "Not changed."}},
+    responses={200: {"content": BINARY}, 206: {"content": BINARY}, **NOT_MODIFIED, **problems(416)},
 )
 @router.head("/artifacts/{path:path}", include_in_schema=False)
 def download(job_id: JobId, path: str, request: Request, services: ServicesDep) -> Response:
@@ -64,7 +70,12 @@ def download(job_id: JobId, path: str, request: Request, services: ServicesDep) 
     "/report",
     summary="Read the report",
     response_class=StreamingResponse,
-    responses={200: {"content": _REPORT_CONTENT}},
+    responses={
+        200: {"content": _REPORT_CONTENT},
+        206: {"content": _REPORT_CONTENT},
+        **NOT_MODIFIED,
+        **problems(416),
+    },
 )
 @router.head("/report", include_in_schema=False)
 def report(

@@ -15,7 +15,7 @@ from api.conditional import NOT_MODIFIED, Versions, cache_headers, content_tag, 
 from api.deps import CallerDep, JobId, JsonBody, Services, ServicesDep
 from api.errors import invalid_request
 from api.idempotency import Answer, OnceKey, earlier, once
-from api.queries import KNOWN_QUERY
+from api.problem_responses import problems
 from api.schemas import (
     AttemptList,
     AttemptOut,
@@ -36,7 +36,7 @@ from trsp_jobs.inputs.admission import Admitted
 from trsp_jobs.job_list import NEWEST, SORTS, JobFilter
 from trsp_jobs.lifecycle import Status
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[KNOWN_QUERY])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,14 @@ Text = Annotated[str | None, Query(max_length=500, pattern="^[^\x00]*$")]
 Several = Annotated[str, Query(max_length=500, pattern="^[^\x00]*$")]
 
 
-@router.post("", status_code=202, response_model=JobOut, dependencies=[JsonBody], summary="Create a job")
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobOut,
+    dependencies=[JsonBody],
+    responses=problems(429),
+    summary="Create a job",
+)
 def create(body: JobBody, services: ServicesDep, caller: CallerDep, keyed: OnceKey) -> Response:
     """Check the job completely, store it, and ring the workers.
 
@@ -74,6 +81,7 @@ def validate(body: JobBody, services: ServicesDep, caller: CallerDep) -> Preflig
     "/{job_id}/clone",
     status_code=202,
     response_model=JobOut,
+    responses=problems(429),
     summary="Create a job like another",
 )
 def clone(
@@ -199,7 +207,7 @@ def show(job_id: JobId, request: Request, services: ServicesDep, response: Respo
     return unchanged(request, tag) or shown
 
 
-@router.post("/{job_id}/cancel", summary="Ask a job to stop")
+@router.post("/{job_id}/cancel", responses=problems(409), summary="Ask a job to stop")
 def cancel(job_id: JobId, services: ServicesDep, versions: Versions, response: Response) -> JobOut:
     """Cancel a waiting job at once, stop a running one at its next step; asking again changes nothing."""
     with services.session() as session:
@@ -210,7 +218,13 @@ def cancel(job_id: JobId, services: ServicesDep, versions: Versions, response: R
     return shown
 
 
-@router.post("/{job_id}/retry", status_code=202, response_model=JobOut, summary="Queue a job again")
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    response_model=JobOut,
+    responses=problems(429),
+    summary="Queue a job again",
+)
 def retry(
     job_id: JobId,
     services: ServicesDep,
@@ -233,7 +247,7 @@ def retry(
     return once(services, keyed, work, then=lambda _: services.ring(job_id))
 
 
-@router.delete("/{job_id}", status_code=204, summary="Delete a job")
+@router.delete("/{job_id}", status_code=204, responses=problems(409), summary="Delete a job")
 def delete(job_id: JobId, services: ServicesDep, versions: Versions) -> None:
     """Delete a job that has ended, with its events, logs and files. There is no way back."""
     with services.session() as session:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from api.deps import CallerDep, JsonBody, ServicesDep
 from api.errors import ApiError, invalid_request
+from api.idempotency import NotKeyed
 from api.key_schemas import KeyBody, KeyList, KeyOut, NewKeyOut
 from trsp_core.errors import Problem
 from trsp_jobs import service
@@ -33,7 +34,7 @@ def check_key_id(key_id: Annotated[str, Path(description="The key's id, `key_…
 KeyId = Annotated[str, Depends(check_key_id)]
 
 
-@router.post("", status_code=201, dependencies=[JsonBody], summary="Create a key")
+@router.post("", status_code=201, dependencies=[JsonBody, NotKeyed], summary="Create a key")
 def create(body: KeyBody, services: ServicesDep, caller: CallerDep, response: Response) -> NewKeyOut:
     """Make a key and show its text, this once. Nobody can give a right, or an owner, that they lack."""
     wanted = read_request(body, caller)

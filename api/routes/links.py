@@ -12,13 +12,16 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.auditing import count_as_change
+from api.conditional import NOT_MODIFIED
 from api.deps import CallerDep, JobId, Services, ServicesDep
 from api.link_schemas import LinkList, LinkOut, LinkRequest
+from api.problem_responses import problems
+from api.queries import KNOWN_QUERY
 from api.routes.files import BINARY, send_file
 from trsp_jobs import download_links, models, service
 from trsp_jobs.download_links import Grant
 
-router = APIRouter()
+router = APIRouter(dependencies=[KNOWN_QUERY])
 
 
 @router.post(
@@ -66,7 +69,7 @@ def _link(services: Services, row: models.Artifact, key_id: str | None, expires:
     tags=["links"],
     summary="Download a file by a link",
     response_class=StreamingResponse,
-    responses={200: {"content": BINARY}, 206: {"content": BINARY}, 304: {"description": "Not changed."}},
+    responses={200: {"content": BINARY}, 206: {"content": BINARY}, **NOT_MODIFIED, **problems(416)},
 )
 @router.head("/links/{token}/{file_name}", tags=["links"], include_in_schema=False)
 def follow(token: str, file_name: str, request: Request, services: ServicesDep) -> Response:  # noqa: ARG001

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 from api.deps import JobId, Services, ServicesDep
 from api.errors import ApiError, invalid_request
 from api.live import LiveDep
-from api.queries import KNOWN_QUERY
 from api.streams import Patience
 from trsp_core.errors import Problem
 from trsp_jobs import service
@@ -24,7 +23,7 @@ from trsp_jobs.errors import JobNotFound, StoreUnavailable
 from trsp_jobs.logs import held_log, held_size, read_stored, stored_size
 from trsp_jobs.models import Attempt
 
-router = APIRouter(prefix="/v1/jobs/{job_id}/logs", tags=["files"], dependencies=[KNOWN_QUERY])
+router = APIRouter(prefix="/v1/jobs/{job_id}/logs", tags=["files"])
 
 PIECE_BYTES = 256 * 1024
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}

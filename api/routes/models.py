@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
+from sqlalchemy.orm import Session
 
-from api.deps import CallerDep, JsonBody, ServicesDep, refuse_foreign
+from api.deps import CallerDep, JsonBody, Services, ServicesDep, refuse_foreign
+from api.idempotency import Answer, OnceKey, earlier, once
 from api.input_schemas import ModelOut, ModelPage, ModelRequest
-from api.queries import KNOWN_QUERY
+from trsp_jobs.callers import Caller
 from trsp_jobs.errors import ResourceNotFound
 from trsp_jobs.inputs import registered_models
 from trsp_jobs.inputs.registered_models import MODEL_NAME
@@ -16,7 +18,7 @@ from trsp_jobs.settings import source_policy
 
 KIND = "registered model"
 
-router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[KNOWN_QUERY])
+router = APIRouter(prefix="/v1/models", tags=["models"])
 
 Name = Annotated[str, Path(description="The name under which it is registered.")]
 
@@ -40,14 +42,27 @@ def check_own_model(name: ModelName, caller: CallerDep, services: ServicesDep) -
 OwnModelName = Annotated[str, Depends(check_own_model)]
 
 
-@router.post("", status_code=201, dependencies=[JsonBody], summary="Register a model")
-def register(body: ModelRequest, services: ServicesDep, caller: CallerDep, response: Response) -> ModelOut:
+@router.post(
+    "",
+    status_code=201,
+    response_model=ModelOut,
+    dependencies=[JsonBody],
+    summary="Register a model",
+)
+def register(body: ModelRequest, services: ServicesDep, caller: CallerDep, keyed: OnceKey) -> Response:
     """Find the model, judge it by its config and headers, and pin what was found under a name."""
+    return earlier(services, keyed) or _register(services, caller, keyed, body)
+
+
+def _register(services: Services, caller: Caller, keyed: OnceKey, body: ModelRequest) -> Response:
     found = registered_models.check_model(body.model, source_policy(services.settings))
-    with services.session() as session:
+
+    def work(session: Session) -> Answer:
         row = registered_models.register(session, caller.owner, body.name, found)
-    response.headers["Location"] = f"/v1/models/{row.name}"
-    return ModelOut.model_validate(row)
+        shown = ModelOut.model_validate(row).model_dump(mode="json")
+        return Answer(201, shown, f"/v1/models/{row.name}")
+
+    return once(services, keyed, work)
 
 
 @router.get("", summary="List registered models")

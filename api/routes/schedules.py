@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy.orm import Session
 
 from api.conditional import NOT_MODIFIED, cache_headers, unchanged
 from api.deps import CallerDep, JsonBody, Services, ServicesDep, refuse_foreign
 from api.errors import invalid_request
+from api.idempotency import Answer, OnceKey, earlier, once
 from api.preconditions import BasedOn, version_tag
-from api.queries import KNOWN_QUERY
+from api.problem_responses import problems
 from api.schedule_body import ScheduleBody, inside_job
 from api.schedule_schemas import (
     FireOut,
@@ -34,7 +38,7 @@ from trsp_jobs.errors import ResourceNotFound
 from trsp_jobs.schedules.cron import Cron
 from trsp_jobs.schedules.rows import Schedule
 
-router = APIRouter(prefix="/v1/schedules", tags=["schedules"], dependencies=[KNOWN_QUERY])
+router = APIRouter(prefix="/v1/schedules", tags=["schedules"])
 
 SCHEDULE_ID = re.compile(r"sch_[0-9a-z]{26}")
 
@@ -55,17 +59,30 @@ def check_schedule_id(
 ScheduleId = Annotated[str, Depends(check_schedule_id)]
 
 
-@router.post("", status_code=201, dependencies=[JsonBody], summary="Create a schedule")
-def create(
-    body: ScheduleRequest, services: ServicesDep, caller: CallerDep, response: Response
-) -> ScheduleOut:
+@router.post(
+    "",
+    status_code=201,
+    response_model=ScheduleOut,
+    dependencies=[JsonBody],
+    summary="Create a schedule",
+)
+def create(body: ScheduleRequest, services: ServicesDep, caller: CallerDep, keyed: OnceKey) -> Response:
     """Check the times and the whole job, and store them. The job is checked again at each time."""
+    answer = earlier(services, keyed) or _create(services, caller, keyed, body)
+    answer.headers.update(cache_headers(version_tag(json.loads(bytes(answer.body))["version"])))
+    return answer
+
+
+def _create(services: Services, caller: Caller, keyed: OnceKey, body: ScheduleRequest) -> JSONResponse:
     wanted = ScheduleBody.from_dict(body.root)
     _admit(services, caller, wanted)
-    with services.session() as session:
+
+    def work(session: Session) -> Answer:
         row = schedules.create(session, caller, wanted.terms())
-    response.headers["Location"] = f"/v1/schedules/{row.id}"
-    return _tagged(row, response)
+        session.refresh(row)
+        return Answer(201, ScheduleOut.of(row).model_dump(mode="json"), f"/v1/schedules/{row.id}")
+
+    return once(services, keyed, work)
 
 
 @router.post("/preview", dependencies=[JsonBody], summary="Try times out")
@@ -105,7 +122,12 @@ def show(
     return unchanged(request, tag) or _tagged(row, response)
 
 
-@router.patch("/{schedule_id}", dependencies=[JsonBody], summary="Change a schedule")
+@router.patch(
+    "/{schedule_id}",
+    dependencies=[JsonBody],
+    responses=problems(409, 428),
+    summary="Change a schedule",
+)
 def change(
     schedule_id: ScheduleId,
     body: ScheduleChange,
@@ -148,14 +170,25 @@ def resume(schedule_id: ScheduleId, services: ServicesDep, response: Response) -
     return _tagged(row, response)
 
 
-@router.post("/{schedule_id}/run-now", status_code=202, summary="Run a schedule at once")
-def run_now(schedule_id: ScheduleId, services: ServicesDep, response: Response) -> FireOut:
+@router.post(
+    "/{schedule_id}/run-now",
+    status_code=202,
+    response_model=FireOut,
+    responses=problems(409, 429),
+    summary="Run a schedule at once",
+)
+def run_now(schedule_id: ScheduleId, services: ServicesDep, keyed: OnceKey) -> Response:
     """Make a job of it now, suspended or not; its times stay as they are."""
+    return earlier(services, keyed) or _run_now(services, schedule_id, keyed)
+
+
+def _run_now(services: Services, schedule_id: str, keyed: OnceKey) -> Response:
     with services.session() as session:
         row = schedules.get_schedule(session, schedule_id)
         holder = schedules.holder_of(session, row)
     admitted = services.admit(CompressionSpec.from_dict(row.spec), holder)
-    with services.session() as session:
+
+    def work(session: Session) -> Answer:
         fire = schedules.run_now(
             session,
             schedule_id,
@@ -165,10 +198,15 @@ def run_now(schedule_id: ScheduleId, services: ServicesDep, response: Response) 
             memory_bytes=admitted.preflight.least_memory_bytes,
         )
         session.refresh(fire)
-    if fire.job_id is not None:
-        services.ring(fire.job_id)
-        response.headers["Location"] = f"/v1/jobs/{fire.job_id}"
-    return FireOut.model_validate(fire)
+        made = None if fire.job_id is None else f"/v1/jobs/{fire.job_id}"
+        return Answer(202, FireOut.model_validate(fire).model_dump(mode="json"), made)
+
+    return once(services, keyed, work, then=lambda answer: _ring(services, answer))
+
+
+def _ring(services: Services, answer: Answer) -> None:
+    if answer.body["job_id"] is not None:
+        services.ring(answer.body["job_id"])
 
 
 @router.get("/{schedule_id}/preview", summary="Preview the next times")

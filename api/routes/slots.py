@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Response
+from sqlalchemy.orm import Session
 
 from api.deps import CallerDep, JobId, JsonBody, Services, ServicesDep, refuse_foreign
-from api.queries import KNOWN_QUERY
+from api.idempotency import Answer, OnceKey, earlier, once
 from api.routes.files import find
 from api.slot_schemas import (
     SLOT_PATTERN,
@@ -22,8 +25,9 @@ from api.slot_schemas import (
 from trsp_jobs import slots
 from trsp_jobs.errors import ResourceNotFound
 from trsp_jobs.slots.gate import SLOT_NAME
+from trsp_jobs.slots.rows import SlotDecision
 
-router = APIRouter(prefix="/v1", tags=["slots"], dependencies=[KNOWN_QUERY])
+router = APIRouter(prefix="/v1", tags=["slots"])
 
 
 def check_slot_name(
@@ -77,21 +81,40 @@ def history(
         return DecisionPage(items=[DecisionOut.model_validate(row) for row in rows], next_before=following)
 
 
-@router.post("/jobs/{job_id}/publish", dependencies=[JsonBody], summary="Publish a result")
-def publish(job_id: JobId, body: PublishRequest, services: ServicesDep, caller: CallerDep) -> DecisionOut:
+@router.post(
+    "/jobs/{job_id}/publish",
+    response_model=DecisionOut,
+    dependencies=[JsonBody],
+    summary="Publish a result",
+)
+def publish(
+    job_id: JobId, body: PublishRequest, services: ServicesDep, caller: CallerDep, keyed: OnceKey
+) -> Response:
     """Make a job's result the current one of a slot, whatever the gate would say; the figures are kept."""
+    known = earlier(services, keyed)
+    if known is not None:
+        return known
     report = _report(services, job_id)
-    with services.session() as session:
-        row = slots.publish(session, job_id, body.slot, report, by=caller.owner)
-        return DecisionOut.model_validate(row)
+    decide = partial(slots.publish, job_id=job_id, slot_name=body.slot, report=report, by=caller.owner)
+    return once(services, keyed, partial(_decided, decide))
 
 
-@router.post("/jobs/{job_id}/rollback", dependencies=[JsonBody], summary="Take a published result back")
-def rollback(job_id: JobId, body: RollbackRequest, services: ServicesDep, caller: CallerDep) -> DecisionOut:
+@router.post(
+    "/jobs/{job_id}/rollback",
+    response_model=DecisionOut,
+    dependencies=[JsonBody],
+    summary="Take a published result back",
+)
+def rollback(
+    job_id: JobId, body: RollbackRequest, services: ServicesDep, caller: CallerDep, keyed: OnceKey
+) -> Response:
     """Take the current result off its slot; the one that was published before becomes current again."""
-    with services.session() as session:
-        row = slots.rollback(session, job_id, body.slot, by=caller.owner)
-        return DecisionOut.model_validate(row)
+    decide = partial(slots.rollback, job_id=job_id, slot_name=body.slot, by=caller.owner)
+    return once(services, keyed, partial(_decided, decide))
+
+
+def _decided(decide: Callable[[Session], SlotDecision], session: Session) -> Answer:
+    return Answer(200, DecisionOut.model_validate(decide(session)).model_dump(mode="json"))
 
 
 def _report(services: Services, job_id: str) -> dict[str, Any]:

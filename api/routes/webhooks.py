@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy.orm import Session
 
 from api.deps import CallerDep, JsonBody, Services, ServicesDep
+from api.idempotency import REPLAYED, Answer, OnceKey, earlier, once
 from api.webhook_fields import WEBHOOK_ID, usable_url
 from api.webhook_schemas import (
     DeliveryOut,
@@ -18,8 +22,9 @@ from api.webhook_schemas import (
     WebhookSecretOut,
 )
 from trsp_jobs import service
+from trsp_jobs.callers import Caller
 from trsp_jobs.errors import WebhookNotFound
-from trsp_jobs.webhook_models import Webhook
+from trsp_jobs.webhook_models import FIRST_GENERATION, Webhook
 from trsp_jobs.webhooks import secret_of
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
@@ -45,22 +50,41 @@ WebhookId = Annotated[str, Depends(check_webhook_id)]
 DeliveryId = Annotated[str, Depends(check_delivery_id)]
 
 
-@router.post("", status_code=201, dependencies=[JsonBody], summary="Create a webhook")
-def create(
-    body: WebhookBody, services: ServicesDep, caller: CallerDep, response: Response
-) -> WebhookSecretOut:
+@router.post(
+    "",
+    status_code=201,
+    response_model=WebhookSecretOut,
+    dependencies=[JsonBody],
+    summary="Create a webhook",
+)
+def create(body: WebhookBody, services: ServicesDep, caller: CallerDep, keyed: OnceKey) -> Response:
     """Have events of your jobs sent to an address, signed by the Standard Webhooks specification.
 
     The address must be public; it is looked at again at every sending. A delivery that fails is tried again
     over a day and comes with the same `webhook-id`: it may come twice, and in another order.
     """
+    answer = earlier(services, keyed) or _create(services, caller, keyed, body)
+    return _add_secret(services, answer)
+
+
+def _create(services: Services, caller: Caller, keyed: OnceKey, body: WebhookBody) -> JSONResponse:
     url = usable_url(body.url, allow_private=services.settings.webhook_allow_private)
-    with services.session() as session:
+
+    def work(session: Session) -> Answer:
         row = service.create_webhook(session, caller, url, body.events)
-        shown = _with_secret(services, row)
-    response.headers["Location"] = f"/v1/webhooks/{row.id}"
-    response.headers["Cache-Control"] = "no-store"
-    return shown
+        session.refresh(row)
+        shown = WebhookOut.model_validate(row).model_dump(mode="json")
+        return Answer(201, shown, f"/v1/webhooks/{row.id}")
+
+    return once(services, keyed, work)
+
+
+def _add_secret(services: Services, answer: JSONResponse) -> JSONResponse:
+    """Return the answer with the secret of a new webhook, which is not stored but follows from its id."""
+    body = json.loads(bytes(answer.body))
+    secret = secret_of(services.secret, body["id"], FIRST_GENERATION)
+    kept = {name: answer.headers[name] for name in ("location", REPLAYED) if name in answer.headers}
+    return JSONResponse({**body, "secret": secret}, answer.status_code, {**kept, "Cache-Control": "no-store"})
 
 
 @router.get("", summary="List the webhooks")

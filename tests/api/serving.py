@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
-
-from api.__main__ import Server
+from api.__main__ import Server, configured
 from api.main import create_app
 from tests.api.conftest import Api
 from tests.servers import free_port
@@ -26,10 +24,8 @@ def read_sse(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 def served(api: Api) -> Iterator[tuple[str, Server, threading.Thread]]:
     """Serve the application on a port, for streams that are read while they are written."""
     port = free_port()
-    app = create_app(api.services.settings, api.services)
-    server = Server(
-        uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=10), api.services
-    )
+    settings = api.services.settings.model_copy(update={"port": port})
+    server = Server(configured(create_app(settings, api.services), settings), api.services)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -132,6 +132,50 @@ def test_nobody_gets_in_without_a_valid_key(address: tuple[Api, Callable[[str], 
             assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
+OUTSIDE = [
+    *(("HEAD", "/v1/jobs/{job_id}/artifacts/report.json"), ("HEAD", "/v1/jobs/{job_id}/report")),
+    *(
+        ("GET", "/"),
+        ("GET", "/jobs/{job_id}"),
+        ("POST", "/jobs/{job_id}/cancel"),
+        ("POST", "/jobs/{job_id}/retry"),
+    ),
+    *(
+        ("POST", "/logout"),
+        ("GET", "/openapi.json"),
+        ("GET", "/metrics"),
+        ("GET", "/docs"),
+        ("GET", "/v1/nothing"),
+    ),
+    *(
+        ("GET", "/healthz/"),
+        ("GET", "//healthz"),
+        ("GET", "/static"),
+        ("OPTIONS", "/v1/jobs"),
+        ("TRACE", "/v1/jobs"),
+    ),
+    *(
+        ("DELETE", "/v1/jobs"),
+        ("GET", "/static%2f..%2fv1%2fjobs"),
+        ("GET", "/login/../v1/jobs"),
+        ("PUT", "/v1/keys"),
+    ),
+]
+"""What the document does not tell of: pages, other methods, and addresses that lean on an open one."""
+
+
+def test_what_the_document_does_not_tell_of_needs_a_key_too(
+    address: tuple[Api, Callable[[str], str]],
+) -> None:
+    api, fill = address
+    for method, path in OUTSIDE:
+        for headers in (NO_KEY, {"Authorization": "Bearer trsp_nobody"}, {"Cookie": "trsp_session=forged"}):
+            answer = ask(api, method, fill(path), headers)
+            allowed = (404,) if path.startswith("/static%") else (401, 403)
+            assert answer.status_code in allowed, (method, path, headers, answer.text)
+            assert "items" not in answer.text
+
+
 def test_a_key_without_the_right_is_refused(address: tuple[Api, Callable[[str], str]]) -> None:
     api, fill = address
     lacking = {scope: hold(api, ALL - {scope}) for scope in Scope}

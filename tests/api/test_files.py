@@ -111,7 +111,13 @@ def test_a_range_outside_of_the_file(header: str) -> None:
     assert caught.value.status_code == 416
 
 
-@pytest.mark.parametrize("path", ["nothing", "../x", "%2e%2e/x", "x%00y", "\\"])
+@pytest.mark.parametrize(
+    "path",
+    ["nothing", "../x", "%2e%2e/x", "x%00y", "\\", "..%2f..%2fetc%2fpasswd", "%2e%2e%2f%2e%2e%2fx",
+     "....//report.json", "%252e%252e%252fx", "..%5c..%5cx", "..%c0%af..%c0%afx", "%2fetc%2fpasswd", "//etc/passwd",
+     "file:%2f%2f%2fetc%2fpasswd", "report.json%2f..%2f..%2fx", "./report.json%00.html", "report.json%20",
+     "REPORT.JSON", "report.json/", "%00", "%ff%fe", "a" * 4000, "%F0%9F%92%A9"],
+)  # fmt: skip
 def test_a_file_that_is_not_the_jobs_is_404(api: Api, done: str, path: str) -> None:
     answer = api.client.get(f"/v1/jobs/{done}/artifacts/{path}")
     assert answer.status_code == 404

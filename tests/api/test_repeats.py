@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from api.write_openapi import text
 from tests.api.conftest import Api
 from tests.api.keys import hold
-from tests.api.work import claim, fail
+from tests.api.work import claim, fail, succeed
 from trsp_jobs.leases import JobError
+from trsp_jobs.stored_answers import StoredAnswer
 
 
 def send(api: Api, address: str, key: str, body: Any, **headers: str) -> Any:
@@ -65,6 +69,87 @@ def test_a_retry_under_a_key_is_one_retry(api: Api) -> None:
     assert api.dispatcher.rung == [job_id, job_id]
     wrong = api.client.post(f"/v1/jobs/{job_id}/retry", json={"from_scrach": True})
     assert wrong.json()["errors"][0]["suggestion"] == "from_scratch"
+
+
+def test_a_schedule_and_its_runs_are_made_once_under_a_key(api: Api) -> None:
+    body = {"name": "weekly", "cron": "0 3 * * MON", "job": api.spec, "overlap": "allow"}
+    first, second = (send(api, "/v1/schedules", "s", body) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json() == second.json()
+    assert first.headers["etag"] == second.headers["etag"] == '"1"'
+    assert len(api.client.get("/v1/schedules").json()["items"]) == 1
+    address = f"/v1/schedules/{first.json()['id']}/run-now"
+    runs = [send(api, address, "r", None) for _ in range(2)]
+    assert [item.status_code for item in runs] == [202, 202]
+    assert runs[0].json() == runs[1].json()
+    assert runs[0].headers["location"] == runs[1].headers["location"]
+    assert api.dispatcher.rung == [runs[0].json()["job_id"]]
+
+
+def test_a_model_is_registered_once_under_a_key(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"name": "small", "model": api.spec["model"]}
+    first = send(api, "/v1/models", "m", body)
+    monkeypatch.setattr("trsp_jobs.inputs.registered_models.check_model", None)
+    second = send(api, "/v1/models", "m", body)
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json() == second.json()
+    assert second.headers["idempotency-replayed"] == "true"
+
+
+def test_a_result_is_published_and_taken_back_once_under_a_key(api: Api, tmp_path: Any) -> None:
+    ids = [api.submit()["id"] for _ in range(2)]
+    for job_id in ids:
+        succeed(api, claim(api, job_id), tmp_path / job_id)
+        answers = [send(api, f"/v1/jobs/{job_id}/publish", job_id, {"slot": "small"}) for _ in range(2)]
+        assert [item.status_code for item in answers] == [200, 200]
+        assert answers[0].json() == answers[1].json()
+    backs = [send(api, f"/v1/jobs/{ids[1]}/rollback", "b", {"slot": "small"}) for _ in range(2)]
+    assert [item.status_code for item in backs] == [200, 200]
+    assert api.client.get("/v1/slots/small").json()["current"]["job_id"] == ids[0]
+    assert api.client.delete(f"/v1/jobs/{ids[0]}").json()["type"] == "/problems/conflict"
+    assert api.client.delete(f"/v1/jobs/{ids[1]}").status_code == 204
+
+
+def test_a_webhook_is_made_once_and_its_secret_is_told_again_but_not_kept(
+    make_api: Any, database: Any
+) -> None:
+    api = make_api(webhook_allow_private=True)
+    first, second = (send(api, "/v1/webhooks", "w", {"url": "http://127.0.0.1:9/"}) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json() == second.json()
+    assert second.headers["cache-control"] == "no-store"
+    assert first.headers["location"] == second.headers["location"]
+    with database() as session:
+        (kept,) = session.scalars(select(StoredAnswer.body)).all()
+    assert "secret" not in kept
+    api.client.post(f"/v1/webhooks/{first.json()['id']}/rotate-secret")
+    assert send(api, "/v1/webhooks", "w", {"url": "http://127.0.0.1:9/"}).json() == first.json()
+
+
+def test_a_new_key_is_refused_a_key(api: Api) -> None:
+    answer = send(api, "/v1/keys", "k", {"name": "ci"})
+    assert answer.status_code == 422
+    (problem,) = answer.json()["errors"]
+    assert problem["pointer"] == "/header/idempotency-key"
+    assert "secret" in problem["message"]
+    assert api.client.get("/v1/keys").json()["items"] == []
+
+
+def test_every_post_that_creates_takes_a_key_or_says_why_not() -> None:
+    creating = {
+        f"{method} {path}"
+        for path, item in json.loads(text())["paths"].items()
+        for method, operation in item.items()
+        if {"201", "202"} & set(operation["responses"])
+    }
+    keyed = {
+        f"{method} {path}"
+        for path, item in json.loads(text())["paths"].items()
+        for method, operation in item.items()
+        if "idempotency-key" in {parameter["name"] for parameter in operation.get("parameters", ())}
+    }
+    made_by_content, sent_again = "post /v1/calibration-sets", "redeliver"
+    assert {name for name in creating - keyed if not name.endswith(sent_again)} == {made_by_content}
 
 
 def test_a_change_of_what_has_changed_is_refused(api: Api) -> None:

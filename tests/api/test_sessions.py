@@ -83,6 +83,16 @@ def test_other_sites_change_nothing_with_a_session(api: Api) -> None:
         {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": ""},
+        {"Origin": "http://["},
+        {"Origin": "http://localhost.evil.example"},
+        {"Origin": "http://localhost@evil.example"},
+        {"Origin": "http://evil.example/localhost"},
+        {"Origin": "http://localhost:81"},
+        {"Origin": "localhost"},
+        {"Sec-Fetch-Site": "", "Origin": "http://localhost"},
+        {"Sec-Fetch-Site": "SAME-ORIGIN"},
+        {"Sec-Fetch-Site": "same-origin, cross-site"},
         {},
     )
     for path in (f"/jobs/{made['id']}/cancel", f"/v1/jobs/{made['id']}/cancel"):
@@ -97,7 +107,26 @@ def test_a_rebound_name_reaches_nothing_even_with_a_session(api: Api) -> None:
     client = browser(api)
     sign_in(client)
     cookie = f"{COOKIE}={client.cookies[COOKIE]}"
-    for name in ("evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "[::1", ""):
+    for name in (
+        *("evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "[::1", "", "localhost@evil.example"),
+        *(
+            "evil.example:80#localhost",
+            "evil.example/localhost",
+            "[::ffff:127.0.0.1]",
+            "0x7f.1",
+            "2130706433",
+        ),
+        *(
+            "localhost.",
+            "localhost, evil.example",
+            "evil.example\tlocalhost",
+            "[::1]evil.example",
+            ":80",
+            "@",
+            "evil@localhost",
+            "localhost:x",
+        ),
+    ):
         for path in ("/", "/v1/jobs", "/login", "/healthz"):
             answer = client.get(path, headers={"Host": name, "Cookie": cookie})
             assert answer.status_code == 421, (name, path)

@@ -76,5 +76,10 @@ def test_openapi_shows_the_job_spec_with_ranges_and_examples() -> None:
     body = found["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
     assert SPEC in [example["value"] for example in body["examples"].values()]
     assert "text/event-stream" in str(found["paths"]["/v1/jobs/{job_id}/events/stream"])
-    problems = found["paths"]["/v1/jobs"]["post"]["responses"]["4XX"]["content"]
-    assert set(problems) == {"application/problem+json"}
+    answers = found["paths"]["/v1/jobs"]["post"]["responses"]
+    assert set(answers) == {
+        "202",
+        *["400", "401", "403", "408", "409", "413", "415", "421", "422", "429", "500", "503"],
+    }
+    shared = answers["422"]["$ref"].rpartition("/")[2]
+    assert set(found["components"]["responses"][shared]["content"]) == {"application/problem+json"}

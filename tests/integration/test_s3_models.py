@@ -220,7 +220,11 @@ def test_a_bucket_that_is_not_there_or_holds_nothing_is_told(faithful: Bucket) -
     assert "is not there" in faithful.refusal("s3://no-such-bucket/x")
 
 
-@pytest.mark.parametrize("url", ["s3://", "s3://B/x", "s3:bucket/x", "s3://bucket/../x", "s3://bucket//x//y"])
+@pytest.mark.parametrize(
+    "url",
+    ["s3://", "s3://B/x", "s3:bucket/x", "s3://bucket/../x", "s3://bucket//x//y", "s3://169.254.169.254/latest",
+     "s3://a..b/x", "s3://bucket:80/x", "s3://user@bucket/x", "s3://[::1]/x", "s3://bucket%2f..%2fx/y"],
+)  # fmt: skip
 def test_addresses_have_a_form(faithful: Bucket, url: str) -> None:
     assert "s3://BUCKET/PREFIX" in faithful.refusal(url)
 

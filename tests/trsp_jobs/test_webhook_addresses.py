@@ -30,6 +30,22 @@ SPELLED = (
     "https://0177.0.0.1/",
     "https://127.1/",
     "https://localhost/",
+    "https://localhost./",
+    "https://LOCALHOST/",
+    "https://0x7f000001/",
+    "https://017700000001/",
+    "https://127.0.0.1./",
+    "https://127.000.000.001/",
+    "https://[::ffff:7f00:1]/",
+    "https://[0:0:0:0:0:ffff:a9fe:a9fe]/",
+    "https://①②⑦.⓪.⓪.①/",
+    "https://127。0。0。1/",
+    "https://metadata.google.internal/",
+    "https://169.254.169.254/latest/meta-data/",
+    "https://2852039166/latest/meta-data/",
+    "https://[fd00:ec2::254]/latest/meta-data/",
+    "https://8.8.8.8@127.0.0.1/",
+    "https://127.0.0.1:443\\@8.8.8.8/",
 )
 REFUSED = (
     "http://8.8.8.8/", "ftp://8.8.8.8/", "file:///etc/passwd", "gopher://8.8.8.8/", "//8.8.8.8/", "8.8.8.8",
@@ -117,6 +133,17 @@ def test_a_name_that_changes_its_meaning_is_found_out_when_it_is_sent_to(
         listener.accept()
 
 
+def drain(connection: socket.socket) -> None:
+    """Read what is still to come, so that closing tears nothing."""
+    connection.settimeout(5)
+    try:
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+    except OSError:
+        return
+
+
 def serve(listener: socket.socket, answer: bytes, pause: float) -> threading.Thread:
     """Answer one request byte by byte."""
 
@@ -130,6 +157,7 @@ def serve(listener: socket.socket, answer: bytes, pause: float) -> threading.Thr
                 except OSError:
                     return
                 time.sleep(pause)
+            drain(connection)
 
     thread = threading.Thread(target=drip)
     thread.start()
@@ -145,6 +173,20 @@ def test_a_receiver_that_drips_is_left_in_time(listener: socket.socket) -> None:
     assert "too long" in answer.error or "timed out" in answer.error
     assert time.monotonic() - begun < 3
     thread.join(5)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_receiver_that_points_elsewhere_is_not_followed(listener: socket.socket, status: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as inner:
+        inner.settimeout(0.2)
+        place = f"http://127.0.0.1:{inner.getsockname()[1]}/latest/meta-data/"
+        head = f"HTTP/1.1 {status} Go\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n"
+        thread = serve(listener, head.encode(), 0)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        assert send(message(url), allow_private=True).status == status
+        with pytest.raises(TimeoutError):
+            inner.accept()
+        thread.join(5)
 
 
 def test_of_a_long_answer_only_the_beginning_is_read(listener: socket.socket) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from trsp_core.config import CompressionSpec
 from trsp_jobs import db, service
 from trsp_jobs.callers import OPERATOR, Caller
+from trsp_jobs.leases import WorkerOffer
 from trsp_jobs.scopes import Scope
 from trsp_jobs.settings import Settings
 from worker.claiming import claim_next
@@ -40,7 +41,9 @@ def submit(sessions: sessionmaker[Session], url: str, folder: Path, caller: Call
 
 def answer(sessions: sessionmaker[Session], name: str, rings: list[str]) -> list[str]:
     claims = (
-        claim_next(sessions, rung, worker_id=name, owner=name, device="cpu", lease_seconds=600)
+        claim_next(
+            sessions, rung, worker_id=name, owner=name, offer=WorkerOffer("cpu", 2**40), lease_seconds=600
+        )
         for rung in rings
     )
     return [claim.job_id for claim in claims if claim is not None]

@@ -26,7 +26,10 @@ from trsp_core.sources.validate import CONFIG, INDEX, check_config, check_folder
 _FORMAT = "v1"
 _MOST_OBJECTS = 10_000
 _MOST_BYTES = 256 * 1024 * 1024
-_ADDRESS = re.compile(r"//([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?")
+_ADDRESS = re.compile(
+    r"//(?!\d+\.\d+\.\d+\.\d+(?:/|$)|[^/]*\.\.)([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?"
+)
+"""Bucket and prefix. S3 gives no bucket the form of an IP address or two dots in a row, and nor is one asked for."""
 _SMALL = (CONFIG, INDEX, *QUANTIZER_FILES, *COMPANIONS)
 
 

@@ -173,7 +173,7 @@ WRONG_PARAMETERS: tuple[tuple[dict[str, str], str], ...] = (
     ({"limit": "0"}, "/query/limit"),
     ({"after": "x'--"}, "/query/after"),
     ({"model": "\x00"}, "/query/model"),
-    ({"label": "a\x00"}, "/query/label/0"),
+    ({"label": "a\x00"}, "/query/label"),
     ({"sort": "-created"}, "/query/sort"),
     ({"created_after": "2026-01-01T00:00:00"}, "/query/created_after"),
     ({"created_before": "soon"}, "/query/created_before"),

@@ -28,6 +28,7 @@ BAG: Mapping[str, int] = {
     "store": 1,
 }
 """How often each kind of blow falls in one round."""
+ONE_OF_EACH: Mapping[str, int] = dict.fromkeys(BAG, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,11 @@ class Blow:
     draw: float
 
 
-def plan(seed: int, mean_pause: float) -> Iterator[Blow]:
-    """Yield blows without end: every kind as often as `BAG` says, in an order and at times that the seed gives."""
+def plan(seed: int, mean_pause: float, bag: Mapping[str, int] = BAG) -> Iterator[Blow]:
+    """Yield blows without end: every kind as often as `bag` says, in an order and at times that the seed gives."""
     draw = random.Random(seed)
     while True:
-        round_ = [kind for kind, count in BAG.items() for _ in range(count)]
+        round_ = [kind for kind, count in bag.items() for _ in range(count)]
         draw.shuffle(round_)
         for kind in round_:
             yield Blow(draw.uniform(0.2, 2 * mean_pause - 0.2), kind, draw.random())
@@ -57,12 +58,15 @@ class Monkey:
         seed: Gives the plan.
         mean_pause: Mean time between two blows, seconds.
         store_seconds: How long the S3 server is away.
+        bag: How often each kind of blow falls in one round.
     """
 
-    def __init__(self, system: System, seed: int, *, mean_pause: float, store_seconds: float) -> None:
+    def __init__(
+        self, system: System, seed: int, *, mean_pause: float, store_seconds: float, bag: Mapping[str, int]
+    ) -> None:
         self.struck: Counter[str] = Counter()
         self._system = system
-        self._plan = plan(seed, mean_pause)
+        self._plan = plan(seed, mean_pause, bag)
         self._store_seconds = store_seconds
         self._resting = threading.Event()
         self._store_away: threading.Thread | None = None

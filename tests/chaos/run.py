@@ -6,14 +6,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
 
 from tests.chaos import verdict
-from tests.chaos.blows import Monkey
+from tests.chaos.blows import BAG, Monkey
 from tests.chaos.system import System, running, wait_until
 from trsp_cli.client import FINAL, Client, Unreachable
 from trsp_jobs import db
@@ -29,6 +29,7 @@ class Options:
         jobs: How many are submitted.
         mean_pause: Mean seconds between two blows.
         store_seconds: How long the S3 server is away, seconds.
+        bag: How often each kind of blow falls in one round.
         most_seconds: When the run is given up.
     """
 
@@ -36,6 +37,7 @@ class Options:
     jobs: int = 200
     mean_pause: float = 1.5
     store_seconds: float = 20
+    bag: Mapping[str, int] = field(default_factory=lambda: BAG)
     most_seconds: float = 900
 
 
@@ -65,7 +67,11 @@ def run(options: Options, logs: Path | None = None) -> Result:
     began = time.monotonic()
     with running(logs) as system, system.client() as client:
         monkey = Monkey(
-            system, options.seed, mean_pause=options.mean_pause, store_seconds=options.store_seconds
+            system,
+            options.seed,
+            mean_pause=options.mean_pause,
+            store_seconds=options.store_seconds,
+            bag=options.bag,
         )
         monkey.start()
         ids = _submit(system, client, options)

@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import psutil
 
 from tests.chaos.parts import processes_of
-from tests.chaos.system import System
+from tests.chaos.system import System, wait_until
 
 BAG: Mapping[str, int] = {
     "child": 8,
@@ -29,6 +30,8 @@ BAG: Mapping[str, int] = {
     "store": 1,
 }
 """How often each kind of blow falls in one round."""
+_PATIENCE: Mapping[str, float] = {"child": 10, "pool": 10}
+"""How long a blow waits for somebody to hit, seconds."""
 ONE_OF_EACH: Mapping[str, int] = dict.fromkeys(BAG, 1)
 
 
@@ -100,8 +103,11 @@ class Monkey:
         for blow in self._plan:
             if self._resting.wait(blow.pause):
                 return
-            if self._strike(blow):
+            if wait_until(partial(self._hits, blow), _PATIENCE.get(blow.kind, 0)):
                 self.struck[blow.kind] += 1
+
+    def _hits(self, blow: Blow) -> bool:
+        return not self._resting.is_set() and self._strike(blow)
 
     def _strike(self, blow: Blow) -> bool:
         """Do one blow; return whether there was something to hit."""

@@ -13,6 +13,7 @@ from pathlib import Path
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="trsp-run-"))
 
 from benchmarks.machine import machine
+from tests.chaos.blows import Weather
 from tests.chaos.run import Options, run
 
 
@@ -28,9 +29,8 @@ def main() -> int:
     options = parser.parse_args()
     results = []
     for seed in options.seeds:
-        wanted = Options(
-            seed, options.jobs, mean_pause=options.mean_pause, store_seconds=options.store_seconds
-        )
+        weather = Weather(mean_pause=options.mean_pause, store_seconds=options.store_seconds)
+        wanted = Options(seed, options.jobs, weather)
         result = asdict(run(wanted, options.logs and options.logs / str(seed)))
         sys.stdout.write(json.dumps(result) + "\n")
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -10,12 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import psutil
 
 from tests.chaos.parts import processes_of
-from tests.chaos.system import System
+from tests.chaos.system import System, wait_until
 
 BAG: Mapping[str, int] = {
     "child": 8,
@@ -28,6 +30,9 @@ BAG: Mapping[str, int] = {
     "store": 1,
 }
 """How often each kind of blow falls in one round."""
+_PATIENCE: Mapping[str, float] = {"child": 10, "pool": 10}
+"""How long a blow waits for somebody to hit, seconds."""
+ONE_OF_EACH: Mapping[str, int] = dict.fromkeys(BAG, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,39 +44,49 @@ class Blow:
     draw: float
 
 
-def plan(seed: int, mean_pause: float) -> Iterator[Blow]:
-    """Yield blows without end: every kind as often as `BAG` says, in an order and at times that the seed gives."""
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How hard and how long it is struck.
+
+    Attributes:
+        bag: How often each kind of blow falls in one round.
+        rounds: How many rounds there are at most; without end if None.
+        mean_pause: Mean time between two blows, seconds.
+        store_seconds: How long the S3 server is away, seconds.
+    """
+
+    bag: Mapping[str, int] = field(default_factory=lambda: BAG)
+    rounds: int | None = None
+    mean_pause: float = 1.5
+    store_seconds: float = 20
+
+
+def plan(seed: int, weather: Weather) -> Iterator[Blow]:
+    """Yield blows: each kind as often as the bag says, in an order and at times that the seed gives."""
     draw = random.Random(seed)
-    while True:
-        round_ = [kind for kind, count in BAG.items() for _ in range(count)]
-        draw.shuffle(round_)
-        for kind in round_:
-            yield Blow(draw.uniform(0.2, 2 * mean_pause - 0.2), kind, draw.random())
+    for _ in itertools.count() if weather.rounds is None else range(weather.rounds):
+        kinds = [kind for kind, count in weather.bag.items() for _ in range(count)]
+        draw.shuffle(kinds)
+        for kind in kinds:
+            yield Blow(draw.uniform(0.2, 2 * weather.mean_pause - 0.2), kind, draw.random())
 
 
 class Monkey:
-    """Strikes from a thread of its own until it is told to rest.
+    """Strikes from a thread of its own until it is told to rest."""
 
-    Args:
-        system: What is hit.
-        seed: Gives the plan.
-        mean_pause: Mean time between two blows, seconds.
-        store_seconds: How long the S3 server is away.
-    """
-
-    def __init__(self, system: System, seed: int, *, mean_pause: float, store_seconds: float) -> None:
+    def __init__(self, system: System, seed: int, weather: Weather) -> None:
         self.struck: Counter[str] = Counter()
         self._system = system
-        self._plan = plan(seed, mean_pause)
-        self._store_seconds = store_seconds
+        self._plan = plan(seed, weather)
+        self._store_seconds = weather.store_seconds
         self._resting = threading.Event()
         self._store_away: threading.Thread | None = None
         self._thread = threading.Thread(target=self._strike_on, name="monkey", daemon=True)
 
     @property
     def is_through(self) -> bool:
-        """Whether every kind of blow has fallen."""
-        return set(self.struck) == set(BAG)
+        """Whether every kind of blow has fallen, or its rounds are over."""
+        return set(self.struck) == set(BAG) or not self._thread.is_alive()
 
     def start(self) -> None:
         """Begin."""
@@ -88,8 +103,11 @@ class Monkey:
         for blow in self._plan:
             if self._resting.wait(blow.pause):
                 return
-            if self._strike(blow):
+            if wait_until(partial(self._hits, blow), _PATIENCE.get(blow.kind, 0)):
                 self.struck[blow.kind] += 1
+
+    def _hits(self, blow: Blow) -> bool:
+        return not self._resting.is_set() and self._strike(blow)
 
     def _strike(self, blow: Blow) -> bool:
         """Do one blow; return whether there was something to hit."""

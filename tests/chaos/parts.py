@@ -105,9 +105,11 @@ class Keeper:
                     part.start()
 
     def stop(self) -> list[str]:
-        """Stop all parts in order; return the names of those that would not end."""
+        """Stop all parts; return the names of those that would not end."""
         self._ended.set()
         self._thread.join()
+        for part in self.parts:
+            part.signal(signal.SIGTERM)
         return [part.name for part in self.parts if not part.stop()]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from tests.chaos import verdict
-from tests.chaos.blows import Monkey
+from tests.chaos.blows import Monkey, Weather
 from tests.chaos.system import System, running, wait_until
 from trsp_cli.client import FINAL, Client, Unreachable
 from trsp_jobs import db
@@ -27,15 +27,13 @@ class Options:
     Attributes:
         seed: Gives jobs, blows and times.
         jobs: How many are submitted.
-        mean_pause: Mean seconds between two blows.
-        store_seconds: How long the S3 server is away, seconds.
+        weather: What they go through.
         most_seconds: When the run is given up.
     """
 
     seed: int
     jobs: int = 200
-    mean_pause: float = 1.5
-    store_seconds: float = 20
+    weather: Weather = Weather()
     most_seconds: float = 900
 
 
@@ -64,9 +62,7 @@ def run(options: Options, logs: Path | None = None) -> Result:
     """
     began = time.monotonic()
     with running(logs) as system, system.client() as client:
-        monkey = Monkey(
-            system, options.seed, mean_pause=options.mean_pause, store_seconds=options.store_seconds
-        )
+        monkey = Monkey(system, options.seed, options.weather)
         monkey.start()
         ids = _submit(system, client, options)
         wait_until(lambda: monkey.is_through and _all_ended(client), options.most_seconds)

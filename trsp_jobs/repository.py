@@ -7,10 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
     ColumnElement,
     Double,
     Select,
+    String,
     and_,
+    any_,
     bindparam,
     cast,
     delete,
@@ -22,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm.util import AliasedClass
 
 from trsp_jobs.key_repository import may_run
 from trsp_jobs.leases import Claim, WorkerOffer
@@ -138,37 +143,40 @@ def best_queued(session: Session, offer: WorkerOffer, preferred: str) -> str | N
     has locked is passed over, so that any number of workers find different jobs at once. Where all are locked the
     first one is waited for: it may be left in the queue.
     """
-    able = (Job.status == Status.QUEUED, _suits(offer), may_run())
-    first = select(Job.id).where(*able).order_by(Job.priority.desc(), Job.id).limit(1)
-    wanted = select(Job.id).where(Job.id == preferred, *able, ~_outranked(offer))
-    found = session.scalar(_free(wanted)) or session.scalar(_free(first))
-    while found is None and session.scalar(first) is not None:
-        found = session.scalar(first.with_for_update(of=Job))
+    asked = {**_asked(offer), "preferred": preferred}
+    found = session.scalar(_WANTED, asked) or session.scalar(_FIRST_FREE, asked)
+    while found is None and session.scalar(_FIRST, asked) is not None:
+        found = session.scalar(_FIRST_FREED, asked)
     return found
 
 
-def _outranked(offer: WorkerOffer) -> ColumnElement[bool]:
-    """Return the condition that a queued job of a higher priority may run too."""
-    other = aliased(Job)
-    return (
-        select(other.id)
-        .where(
-            other.status == Status.QUEUED,
-            _suits(offer, other),
-            may_run(other),
-            other.priority > Job.priority,
-        )
-        .exists()
-    )
+def _asked(offer: WorkerOffer) -> dict[str, Any]:
+    """Return what `_suits` asks for."""
+    return {"classes": list(offer.device_classes), "memory": offer.memory_bytes}
 
 
-def _free(query: Select[str]) -> Select[str]:
-    return query.with_for_update(skip_locked=True, of=Job)
+def _suits(job: type[Job] | AliasedClass[Job]) -> ColumnElement[bool]:
+    """Return the condition that a worker which takes `classes` and has `memory` can do a job."""
+    device = job.device_class == any_(bindparam("classes", type_=ARRAY(String)))
+    fits = or_(job.memory_bytes.is_(None), job.memory_bytes <= bindparam("memory", type_=BigInteger))
+    return and_(device, fits)
 
 
-def _suits(offer: WorkerOffer, job: type[Job] = Job) -> ColumnElement[bool]:
-    fits = or_(job.memory_bytes.is_(None), job.memory_bytes <= offer.memory_bytes)
-    return and_(job.device_class.in_(offer.device_classes), fits)
+def _able(job: type[Job] | AliasedClass[Job]) -> ColumnElement[bool]:
+    """Return the condition that such a worker may claim a job."""
+    return and_(job.status == Status.QUEUED, _suits(job), may_run(job))
+
+
+_OTHER = aliased(Job)
+_OUTRANKED = select(_OTHER.id).where(_able(_OTHER), _OTHER.priority > Job.priority).exists()
+_FIRST = select(Job.id).where(_able(Job)).order_by(Job.priority.desc(), Job.id).limit(1)
+_FIRST_FREE = _FIRST.with_for_update(skip_locked=True, of=Job)
+_FIRST_FREED = _FIRST.with_for_update(of=Job)
+_WANTED = (
+    select(Job.id)
+    .where(Job.id == bindparam("preferred"), _able(Job), ~_OUTRANKED)
+    .with_for_update(skip_locked=True, of=Job)
+)
 
 
 def left_to_others(session: Session, offer: WorkerOffer) -> str | None:
@@ -177,8 +185,8 @@ def left_to_others(session: Session, offer: WorkerOffer) -> str | None:
     fits = or_(Job.memory_bytes.is_(None), Job.memory_bytes <= WorkerNode.memory_bytes)
     idle = and_(WorkerNode.gone_after > func.now(), WorkerNode.current_job.is_(None))
     able = select(WorkerNode.id).where(idle, device, fits).exists()
-    query = select(Job.id).where(Job.status == Status.QUEUED, not_(_suits(offer)), may_run(), able)
-    return session.scalar(query.order_by(Job.priority.desc(), Job.id).limit(1))
+    query = select(Job.id).where(Job.status == Status.QUEUED, not_(_suits(Job)), may_run(), able)
+    return session.scalar(query.order_by(Job.priority.desc(), Job.id).limit(1), _asked(offer))
 
 
 def count_queued(session: Session) -> int:
@@ -259,8 +267,11 @@ def save_worker(session: Session, values: dict[str, Any], seconds: float) -> Non
 
 def assign_worker(session: Session, worker_id: str, job_id: str) -> None:
     """Note what a worker works on; a worker without a row is passed over."""
-    query = update(WorkerNode).where(WorkerNode.id == worker_id).values(current_job=job_id)
-    session.execute(query, execution_options={"synchronize_session": False})
+    session.execute(_ASSIGN, {"worker": worker_id, "job": job_id})
+
+
+_NODES = WorkerNode.metadata.tables["worker_nodes"]
+_ASSIGN = update(_NODES).where(_NODES.c.id == bindparam("worker")).values(current_job=bindparam("job"))
 
 
 def release_workers(session: Session, job_id: str) -> None:

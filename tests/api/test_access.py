@@ -76,6 +76,13 @@ def slot_and_model(api: Api, folder: Path) -> str:
     return name
 
 
+def link(api: Api, _: Path) -> str:
+    """The token of a link to a file of a job that was made before."""
+    newest = api.client.get("/v1/jobs", params={"status": "succeeded"}).json()["items"][0]["id"]
+    answer = api.client.post(f"/v1/jobs/{newest}/links", json={"paths": ["report.json"]})
+    return str(answer.json()["items"][0]["url"].split("/")[-2])
+
+
 FOREIGN: Mapping[str, Callable[[Api, Path], str]] = {
     "job_id": job,
     "webhook_id": webhook,
@@ -85,6 +92,8 @@ FOREIGN: Mapping[str, Callable[[Api, Path], str]] = {
     "set_id": text_set,
     "name": slot_and_model,
     "path": lambda _, __: "report.json",
+    "token": link,
+    "file_name": lambda _, __: "report.json",
 }
 """How somebody else's resource is made, by the name of the path parameter that it stands at."""
 

@@ -29,12 +29,13 @@ from trsp_core.config import CompressionSpec
 from trsp_core.progress import Progress
 from trsp_jobs import db, service
 from trsp_jobs.errors import IllegalTransition, JobNotFound, LeaseLost
-from trsp_jobs.leases import Claim, JobError, PublishedFile
+from trsp_jobs.leases import Claim, JobError, PublishedFile, WorkerOffer
 from trsp_jobs.models import Job, WorkerNode
 from trsp_jobs.settings import Settings
 
 LONG = timedelta(days=1)
 WORKERS = ("w1", "w2", "w3")
+OFFER = WorkerOffer("cpu", 2**40)
 ERROR = JobError("crashed", "the process ended with code 3")
 COUNTS = st.integers(0, 3)
 WAYS = st.sampled_from(["once", "once", "twice", "broken"])
@@ -129,7 +130,7 @@ class Jobs(RuleBasedStateMachine):
         """The ring may be one of many for the job, or for one that is gone."""
         waiting = [model.job_id for model in self._models.values() if model.status == "queued"]
         wanted = job if job in waiting else min(waiting, default=None)
-        assert self._do(lambda session: service.pick(session, job, "cpu")) == wanted
+        assert self._do(lambda session: service.pick(session, job, OFFER)) == wanted
         return self._claim(wanted or job, owner)
 
     @rule(target=tickets, job=jobs, owner=st.sampled_from(WORKERS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import (
@@ -11,6 +12,8 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Double,
+    Executable,
+    Interval,
     Select,
     String,
     and_,
@@ -19,6 +22,7 @@ from sqlalchemy import (
     cast,
     delete,
     func,
+    literal,
     not_,
     or_,
     select,
@@ -86,27 +90,42 @@ def _held(claim: Claim) -> ColumnElement[bool]:
 
 
 def take(session: Session, job_id: str, owner: str, lease_seconds: float) -> Job | None:
-    """Claim a queued job by one conditional UPDATE; None if it is not queued (any more).
+    """Claim a queued job, with its attempt and its event, in one statement; None if it is not queued (any more)."""
+    asked = {"job": job_id, "by": owner, "lease": timedelta(seconds=lease_seconds)}
+    found: Job | None = session.scalar(_TAKE, asked, execution_options={"populate_existing": True})
+    return found
 
-    Its last event is counted already and is the caller's to write.
-    """
-    query = (
+
+def _take() -> Executable:
+    taken = (
         update(Job)
-        .where(Job.id == job_id, Job.status == Status.QUEUED)
+        .where(Job.id == bindparam("job"), Job.status == Status.QUEUED)
         .values(
             status=Status.STARTING,
             attempt=Job.attempt + 1,
-            lease_owner=owner,
-            lease_until=func.now() + timedelta(seconds=lease_seconds),
+            lease_owner=bindparam("by"),
+            lease_until=func.now() + bindparam("lease", type_=Interval),
             started_at=func.coalesce(Job.started_at, func.now()),
             reason=func.format("attempt %s was taken by a worker", Job.attempt + 1),
             last_event=Job.last_event + 1,
             version=Job.version + 1,
         )
-        .returning(Job)
+        .returning(*Job.__table__.columns)
+        .cte("taken")
     )
-    found: Job | None = session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
-    return found
+    row = taken.c
+    attempt = select(row.id, row.attempt, row.lease_owner, literal(""))
+    change = {"from": str(Status.QUEUED), "to": str(Status.STARTING)}
+    said = func.jsonb_build_object(*chain(*change.items()), "reason", row.reason)
+    event = select(row.id, row.last_event, row.attempt, literal("status"), said)
+    whole = select(taken).add_cte(
+        insert(Attempt).from_select(["job_id", "number", "owner", "reason"], attempt).cte("attempt"),
+        insert(Event).from_select(["job_id", "sequence", "attempt", "kind", "data"], event).cte("event"),
+    )
+    return select(Job).from_statement(whole)
+
+
+_TAKE = _take()
 
 
 def extend_lease(session: Session, claim: Claim, lease_seconds: float) -> tuple[str, float | None] | None:

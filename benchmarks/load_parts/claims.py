@@ -24,6 +24,7 @@ from load_parts.served import Backend, serving
 from trsp_core.config import CompressionSpec
 from trsp_jobs import db, service
 from trsp_jobs.callers import OPERATOR, Caller
+from trsp_jobs.leases import WorkerOffer
 from trsp_jobs.scopes import Scope
 from trsp_jobs.settings import Settings
 from worker.claiming import claim_next
@@ -127,7 +128,12 @@ def answer(url: str, rings: Sequence[str], barrier: Barrier, told: Queue[Claimed
     begun = time.monotonic()
     for rung in rings:
         claim = claim_next(
-            sessions, rung, worker_id=name, owner=name, device="cpu", lease_seconds=LEASE_SECONDS
+            sessions,
+            rung,
+            worker_id=name,
+            owner=name,
+            offer=WorkerOffer("cpu", 2**40),
+            lease_seconds=LEASE_SECONDS,
         )
         if claim is not None:
             taken.append((claim.job_id, claim.attempt))

@@ -15,9 +15,10 @@ from trsp_jobs.headline import headline
 from trsp_jobs.leases import AttemptEnd, Claim, JobError, Orders, PublishedFile, WorkerOffer
 from trsp_jobs.lifecycle import Status
 from trsp_jobs.log_pieces import Said
-from trsp_jobs.models import Artifact, Attempt, Job
-from trsp_jobs.service.changes import add_event, announce, end_attempt, move, tell
+from trsp_jobs.models import Artifact, Job
+from trsp_jobs.service.changes import add_event, announce, end_attempt, move
 from trsp_jobs.service.keys import may_start
+from trsp_jobs.service.webhooks import announce_job
 
 
 def pick(session: Session, job_id: str, offer: WorkerOffer) -> str | None:
@@ -47,14 +48,13 @@ def work_for_idle(session: Session, worker_id: str, offer: WorkerOffer) -> str |
 
 
 def claim(session: Session, job_id: str, *, owner: str, lease_seconds: float) -> Claim | None:
-    """Take a queued job by one conditional UPDATE; None if it is not queued (any more), or may not run yet."""
+    """Take a queued job; None if it is not queued (any more), or may not run yet."""
     if not may_start(session, job_id):
         return None
     job = repository.take(session, job_id, owner, lease_seconds)
     if job is None:
         return None
-    session.add(Attempt(job_id=job.id, number=job.attempt, owner=owner))
-    tell(session, job, Status.QUEUED)
+    announce_job(session, job, Status.STARTING, Status.QUEUED)
     session.flush()
     return Claim(job.id, job.attempt, owner, job.spec, job.fresh_after)
 

@@ -11,6 +11,7 @@ _WORDS = (
     "memory allocation",
     "memory exhausted",
     "bad_alloc",
+    "memoryerror",
     "unable to allocate",
     "could not create a primitive",
     "failed to map segment",
@@ -18,7 +19,7 @@ _WORDS = (
     "thread creation failed",
     "pthread_create failed",
 )
-"""torch, NumPy, oneDNN, Rust, C++, the dynamic loader, and libraries that find no room for a thread's stack."""
+"""torch, NumPy, oneDNN, Rust, C++, Python, the dynamic loader, and libraries that find no room for a thread's stack."""
 
 
 def speaks_of_memory(text: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from psycopg.errors import DeadlockDetected
 from sqlalchemy import Engine, create_engine, event, exc
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -61,6 +62,11 @@ def _refuse_ended(connection: Any, *_: Any) -> None:
 def session_factory(engine: Engine) -> sessionmaker[Session]:
     """Return a maker of sessions whose objects stay readable after the commit."""
     return sessionmaker(engine, expire_on_commit=False)
+
+
+def is_deadlock(error: exc.DBAPIError) -> bool:
+    """Tell whether the database ended a transaction because others waited for it in a circle: try it again."""
+    return isinstance(error.orig, DeadlockDetected)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from sqlalchemy import (
     asc,
     cast,
     desc,
+    func,
     literal,
     literal_column,
     select,
@@ -161,12 +162,15 @@ def _rows(
 
     Which jobs have a label is known by an index without an order, and nothing tells how labels go together
     with owners and orders. A common label is soon found among the next jobs in order. One that is not is
-    rare, or lies elsewhere; then all jobs that have it are looked up and sorted.
+    rare, or lies elsewhere; then all jobs that have it are looked up and sorted, unless no more were left to look
+    at: an owner with few jobs must not pay for a label that others use much.
     """
     if not chosen.labels:
         return session.execute(page_query(chosen, sort, after, most)).all()
     near = session.execute(near_query(chosen, sort, after, most)).all()
-    return near if len(near) == most else session.execute(far_query(chosen, sort, after, most)).all()
+    if len(near) == most or session.scalars(count_query(chosen, sort, after)).one() < NEAR:
+        return near
+    return session.execute(far_query(chosen, sort, after, most)).all()
 
 
 def page_query(chosen: JobFilter, sort: str, after: Cursor | None, most: int) -> Select[Job, str]:
@@ -176,12 +180,21 @@ def page_query(chosen: JobFilter, sort: str, after: Cursor | None, most: int) ->
 
 def near_query(chosen: JobFilter, sort: str, after: Cursor | None, most: int) -> Select[Job, str]:
     """Return the query of jobs with the labels among the next `NEAR` in order."""
-    others = replace(chosen, labels=()).conditions()
     columns: Any = select(Job.id, Job.labels, _column(sort).label("place"))
-    following = _following(columns.where(*others), sort, after).limit(NEAR).subquery()
+    following = _next(columns, chosen, sort, after).subquery()
     labelled = (_labelled(following.c.labels, label) for label in chosen.labels)
     found = select(following.c.id).where(*labelled).order_by(*_ends(sort, following.c.place, following.c.id))
     return _only(found.limit(most), sort)
+
+
+def count_query(chosen: JobFilter, sort: str, after: Cursor | None) -> Select[int]:
+    """Return the query of how many jobs `near_query` looks at: `NEAR`, or all that are left."""
+    return select(func.count()).select_from(_next(select(Job.id), chosen, sort, after).subquery())
+
+
+def _next(columns: Select[*Ts], chosen: JobFilter, sort: str, after: Cursor | None) -> Select[*Ts]:
+    others = replace(chosen, labels=()).conditions()
+    return _following(columns.where(*others), sort, after).limit(NEAR)
 
 
 def far_query(chosen: JobFilter, sort: str, after: Cursor | None, most: int) -> Select[Job, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -165,7 +165,16 @@ def best_queued(session: Session, offer: WorkerOffer, preferred: str) -> str | N
     asked = {**_asked(offer), "preferred": preferred}
     found = session.scalar(_WANTED, asked) or session.scalar(_FIRST_FREE, asked)
     while found is None and session.scalar(_FIRST, asked) is not None:
+        found = _freed(session, asked)
+    return found
+
+
+def _freed(session: Session, asked: Mapping[str, Any]) -> str | None:
+    """Wait for the first job; if it was taken meanwhile, let go of its lock, which others would wait for in turn."""
+    with session.begin_nested() as waiting:
         found = session.scalar(_FIRST_FREED, asked)
+        if found is None:
+            waiting.rollback()
     return found
 
 

@@ -18,6 +18,7 @@ _WORDS = (
     "can't start new thread",
     "thread creation failed",
     "pthread_create failed",
+    "threadpoolbuilderror",
 )
 """torch, NumPy, oneDNN, Rust, C++, Python, the dynamic loader, and libraries that find no room for a thread's stack."""
 

@@ -286,10 +286,14 @@ def existing(session: Session, job_ids: Sequence[str]) -> Sequence[str]:
 
 
 def save_worker(session: Session, values: dict[str, Any], seconds: float) -> None:
-    """Write a worker's sign of life, good for so many seconds."""
+    """Write a worker's sign of life, good for so many seconds.
+
+    The first one notes what the worker has begun to work on before its row was there.
+    """
     now = func.clock_timestamp()
     seen = {"last_seen": now, "gone_after": now + timedelta(seconds=seconds)}
-    query = insert(WorkerNode).values(**values, **seen)
+    begun = select(Job.id).where(Job.status.in_(ACTIVE), Job.lease_owner.startswith(f"{values['id']}/"))
+    query = insert(WorkerNode).values(**values, **seen, current_job=begun.limit(1).scalar_subquery())
     session.execute(query.on_conflict_do_update(index_elements=["id"], set_=seen))
 
 

@@ -444,6 +444,15 @@ def see(
     do(sessions, service.see_worker, service.WorkerFacts(name, "host", device, memory), seconds=seconds)
 
 
+def test_a_worker_that_began_before_it_was_seen_is_seen_at_work(sessions: Sessions, submit: Any) -> None:
+    job_id = submit()
+    do(sessions, service.claim, job_id, owner="w1/attempt", lease_seconds=30)
+    see(sessions, "w1")
+    see(sessions, "w10")
+    found = do(sessions, service.list_workers)
+    assert {worker.id: worker.current_job for worker in found} == {"w1": job_id, "w10": None}
+
+
 def test_the_reason_says_what_a_job_waits_for(sessions: Sessions, submit: Any) -> None:
     first, second = submit(), submit()
     gpu = submit(spec={"device": "cuda"})

@@ -72,12 +72,16 @@ def test_other_signals_are_named() -> None:
     assert "SIGSEGV" in error.message
 
 
-def test_last_words_tell_want_of_memory_and_the_limit_is_said() -> None:
-    scene = Scene(last_words="step 3\nmemory allocation of 12 bytes failed\n", memory_limit=1000)
+@pytest.mark.parametrize(
+    "words",
+    ["memory allocation of 12 bytes failed", "MemoryError", "PanicException: ThreadPoolBuildError { … }"],
+)
+def test_last_words_tell_want_of_memory_and_the_limit_is_said(words: str) -> None:
+    scene = Scene(last_words=f"step 3\n{words}\n", memory_limit=1000)
     error = judge(AttemptEnd(-signal.SIGABRT), None, None, scene).error
     assert error is not None
     assert error.code == "out_of_memory"
-    assert error.message.endswith("it got no memory: memory allocation of 12 bytes failed")
+    assert error.message.endswith(f"it got no memory: {words}")
     assert str(error.suggestion).endswith("TRSP_CHILD_MEMORY_BYTES=1000")
 
 

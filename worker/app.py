@@ -12,7 +12,7 @@ from celery import Celery, signals
 from trsp_jobs import logging
 from trsp_jobs.dispatch import TRANSPORT_OPTIONS, CeleryDispatcher
 from worker.draining import DrainFlag
-from worker.node import SignOfLife, new_worker_id
+from worker.node import SignOfLife, new_worker_id, register
 from worker.runtime import make_runtime, read_settings
 
 WORKER_ID = new_worker_id()
@@ -47,6 +47,10 @@ def _set_up_logging(**_: Any) -> None:
     logging.configure(settings, "worker")
 
 
+def _register(**_: Any) -> None:
+    register(settings, WORKER_ID)
+
+
 def _appear(**_: Any) -> None:
     bell = CeleryDispatcher(settings.broker_url, queue=settings.queue)
     sign = SignOfLife(make_runtime(settings), bell, WORKER_ID)
@@ -64,6 +68,7 @@ def _disappear(**_: Any) -> None:
 
 
 signals.setup_logging.connect(_set_up_logging)
+signals.worker_init.connect(_register)
 signals.worker_ready.connect(_appear)
 signals.worker_shutting_down.connect(_drain)
 signals.worker_shutdown.connect(_disappear)

@@ -12,6 +12,7 @@ from trsp_jobs import db, service
 from trsp_jobs.dispatch import Dispatcher
 from trsp_jobs.errors import BrokerUnavailable
 from trsp_jobs.service import WorkerFacts
+from trsp_jobs.settings import Settings
 from worker.offer import make_offer
 from worker.runtime import Runtime
 
@@ -21,6 +22,28 @@ log = structlog.get_logger(__name__)
 def new_worker_id() -> str:
     """Return the host's name and a random part."""
     return f"{socket.gethostname()[:90]}-{secrets.token_hex(4)}"
+
+
+def facts_of(settings: Settings, worker_id: str) -> WorkerFacts:
+    """Return what the row says of this worker."""
+    offer = make_offer(settings)
+    host = socket.gethostname()[:100]
+    return WorkerFacts(id=worker_id, host=host, device=offer.device, memory_bytes=offer.memory_bytes)
+
+
+def register(settings: Settings, worker_id: str) -> None:
+    """Write the worker's row before it can hear a ring, so that it is seen at work from its first job on.
+
+    The connection is closed again: the pool's processes, which are forked later, must not inherit one.
+    """
+    engine = db.make_engine(settings.database_url, pool_size=1)
+    try:
+        with db.session_scope(db.session_factory(engine)) as session:
+            service.see_worker(session, facts_of(settings, worker_id), seconds=settings.worker_seen_seconds)
+    except db.OUTAGES as error:
+        log.warning("the database does not answer; the worker appears later", error=type(error).__name__)
+    finally:
+        engine.dispose()
 
 
 class SignOfLife:
@@ -33,13 +56,8 @@ class SignOfLife:
     def __init__(self, runtime: Runtime, bell: Dispatcher, worker_id: str) -> None:
         self._runtime = runtime
         self._bell = bell
-        self._offer = offer = make_offer(runtime.settings)
-        self._facts = WorkerFacts(
-            id=worker_id,
-            host=socket.gethostname()[:100],
-            device=offer.device,
-            memory_bytes=offer.memory_bytes,
-        )
+        self._offer = make_offer(runtime.settings)
+        self._facts = facts_of(runtime.settings, worker_id)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="sign-of-life", daemon=True)
 
